@@ -1,0 +1,67 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PROTO_BIN := .venv-proto/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Stubs refuse to load on a protobuf or grpcio older than the tools that made them, so they are made with
+# the oldest that pyproject.toml promises.
+PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.30.2" "mypy-protobuf==3.6.0" "googleapis-common-protos==1.70.0"
+SOURCES := client server trainer exporter proto benchmarks tests
+
+.PHONY: help demo test check format proto clean
+
+help:  ## Show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# Two levels of the same environment: the demo needs no torch. Either brings an older one up to date.
+.venv/.demo: pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) -e '.[load,server]'
+	@touch $@
+
+.venv/.dev: pyproject.toml | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ .venv/.demo
+
+demo: .venv/.demo  ## Run the demo: a real server, a simulated LLM, FCFS against ranking
+	$(BIN)/rankserve demo
+
+test: .venv/.dev  ## Run every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rules, proto lint, stub drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	@diff -r --exclude=__pycache__ --exclude='*.proto' --exclude=__init__.py build/stubs/rankserve/v1 proto/rankserve/v1 \
+	  && echo "stubs match the proto files" || { echo "stubs differ from the proto files: run 'make proto' and commit"; exit 1; }
+
+format: .venv/.dev  ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv-proto/.made: Makefile
+	$(PYTHON) -m venv .venv-proto
+	$(PROTO_BIN)/python -m pip install --quiet --disable-pip-version-check $(PROTO_TOOLS)
+	@touch $@
+
+build/googleapis: .venv-proto/.made
+	@mkdir -p $@/google/rpc
+	cp $$($(PROTO_BIN)/python -c "import google.rpc.status_pb2 as m; print(m.__file__.replace('_pb2.py', '.proto'))") $@/google/rpc/
+	@touch $@
+
+build/stubs/.made: .venv-proto/.made build/googleapis $(wildcard proto/rankserve/v1/*.proto)
+	@rm -rf build/stubs && mkdir -p build/stubs
+	PATH=$(PROTO_BIN):$$PATH $(PROTO_BIN)/python -m grpc_tools.protoc -I proto -I build/googleapis \
+	  --python_out=build/stubs --grpc_python_out=build/stubs --mypy_out=build/stubs --mypy_grpc_out=build/stubs \
+	  $(wildcard proto/rankserve/v1/*.proto)
+	@touch $@
+
+proto: build/stubs/.made  ## Regenerate the stubs in proto/rankserve/v1
+	cp build/stubs/rankserve/v1/*_pb2* proto/rankserve/v1/
+
+clean:  ## Remove what can be rebuilt
+	rm -rf .venv .venv-proto build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

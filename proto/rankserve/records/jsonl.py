@@ -1,0 +1,58 @@
+"""JSON Lines files, plain or gzip, read and written one record at a time."""
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+
+class RecordError(ValueError):
+    """A record that cannot be used. The message names the file and the line."""
+
+    def __init__(self, path: Path | str, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: {problem}")
+        self.path = Path(path)
+        self.line = line
+        self.problem = problem
+
+
+def _open_text(path: Path, mode: str) -> IO[str]:
+    if path.suffix == ".gz":
+        return cast(IO[str], gzip.open(path, mode + "t", encoding="utf-8"))
+    return path.open(mode, encoding="utf-8")
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) for each non-blank line.
+
+    Raises:
+        RecordError: a line is not a JSON object, or the file is not UTF-8 text or valid gzip.
+        OSError: the file cannot be opened.
+    """
+    number = 0
+    with _open_text(path, "r") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):  # noqa: B007 - read again in the handler below
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise RecordError(path, number, f"not valid JSON ({error})") from None
+                if not isinstance(record, dict):
+                    raise RecordError(path, number, f"expected a JSON object, got {type(record).__name__}")
+                yield number, record
+        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+            raise RecordError(path, number + 1, f"unreadable ({error})") from None
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Writes one object a line and returns how many. The parent folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with _open_text(path, "w") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count

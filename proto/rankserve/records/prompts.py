@@ -1,0 +1,119 @@
+"""Prompts with the output lengths that a named LLM gave them: what a ranker is trained and judged on.
+
+Accepted lines:
+
+* ``{"prompt": str, "output_tokens": int}``
+* ``{"prompt": str, "lengths": [int, ...]}`` - several samples of one prompt
+* ``{"prompt": str, "lengths_by_model": {model: int}}`` - pick one with ``model``
+
+Each may carry ``id`` (else a hash of the prompt), ``category`` and ``model``.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankserve.records.jsonl import RecordError, read_jsonl
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(slots=True, frozen=True)
+class PromptRecord:
+    """One prompt and the lengths, in tokens, of one or several answers to it."""
+
+    id: str
+    prompt: str
+    output_lengths: tuple[int, ...]
+    category: str = ""
+
+    @property
+    def mean_length(self) -> float:
+        return sum(self.output_lengths) / len(self.output_lengths)
+
+
+def prompt_id(prompt: str) -> str:
+    """A stable id for a prompt that came without one."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def read_prompts(path: Path, *, model: str | None = None, limit: int | None = None) -> Iterator[PromptRecord]:
+    """Yields the prompts of a JSONL(.gz) file, in file order.
+
+    Args:
+        path: the file.
+        model: which entry of ``lengths_by_model`` to take; needed when there are several.
+        limit: stop after this many.
+
+    Raises:
+        RecordError: a line cannot be used; names the file and the line.
+        OSError: the file cannot be opened.
+    """
+    count = 0
+    for number, record in read_jsonl(path):
+        if limit is not None and count >= limit:
+            return
+        try:
+            parsed = parse_prompt(record, model=model)
+        except ValueError as error:
+            raise RecordError(path, number, str(error)) from None
+        count += 1
+        yield parsed
+
+
+def parse_prompt(record: dict[str, Any], *, model: str | None = None) -> PromptRecord:
+    """One record from its JSON form. Raises ValueError saying what is wrong."""
+    prompt = record.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError('"prompt" must be a non-empty string')
+    lengths = _lengths(record, model)
+    for length in lengths:
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise ValueError(f"output lengths must be integers of at least 1 token, got {length!r}")
+    identifier = record.get("id", "")
+    return PromptRecord(
+        id=str(identifier) if identifier != "" else prompt_id(prompt),
+        prompt=prompt,
+        output_lengths=tuple(lengths),
+        category=str(record.get("category", "")),
+    )
+
+
+def _lengths(record: dict[str, Any], model: str | None) -> list[Any]:
+    if "output_tokens" in record:
+        return [record["output_tokens"]]
+    if "lengths" in record:
+        lengths = record["lengths"]
+        if not isinstance(lengths, list) or not lengths:
+            raise ValueError('"lengths" must be a non-empty list')
+        return lengths
+    if "lengths_by_model" in record:
+        by_model = record["lengths_by_model"]
+        if not isinstance(by_model, dict) or not by_model:
+            raise ValueError('"lengths_by_model" must be a non-empty object')
+        if model is None and len(by_model) > 1:
+            raise ValueError(f"lengths of several models, say which: {', '.join(sorted(by_model))}")
+        if model is not None and model not in by_model:
+            raise ValueError(f"no lengths of model {model!r}, only of {', '.join(sorted(by_model))}")
+        return [by_model[model] if model is not None else next(iter(by_model.values()))]
+    raise ValueError('needs "output_tokens", "lengths" or "lengths_by_model"')
+
+
+def split_of(identifier: str, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:
+    """The split an id belongs to, by hash: the same in every run, on every machine, whatever else is in the file.
+
+    Args:
+        identifier: the record's id.
+        fractions: shares of train, validation and test; they add up to 1.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6:
+        raise ValueError(f"split fractions must be three shares that add up to 1, got {tuple(fractions)}")
+    digest = hashlib.blake2b(identifier.encode(), digest_size=8).digest()
+    position = int.from_bytes(digest) / 2**64
+    if position < fractions[0]:
+        return "train"
+    if position < fractions[0] + fractions[1]:
+        return "validation"
+    return "test"

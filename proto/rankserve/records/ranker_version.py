@@ -1,0 +1,210 @@
+"""A ranker version on disk: ``<repository>/<name>/<integer>/{model.onnx, tokenizer.json, ranker.json, README.md}``.
+
+The exporter writes it, the server reads it, neither imports the other. The active version is an explicit
+pointer, ``<repository>/active.json``; a version is complete once its ``ranker.json`` is there and every file
+it lists has the sha256 it states.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+MANIFEST = "ranker.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+MODEL_CARD = "README.md"
+ACTIVE_POINTER = "active.json"
+
+
+class RankerVersionError(ValueError):
+    """A ranker version that is missing, damaged or of another schema. The message says which and why."""
+
+
+@dataclass(slots=True, frozen=True)
+class Calibration:
+    """Score to expected output tokens: piecewise linear between knots, constant beyond the ends.
+
+    Attributes:
+        scores: knots, strictly increasing. Higher score = shorter answer.
+        tokens_p50: median output length at each knot, non-increasing.
+        tokens_p90: 90th percentile at each knot, non-increasing.
+    """
+
+    scores: tuple[float, ...]
+    tokens_p50: tuple[float, ...]
+    tokens_p90: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.scores or not len(self.scores) == len(self.tokens_p50) == len(self.tokens_p90):
+            raise ValueError("a calibration needs as many p50 and p90 values as scores, at least one")
+        if any(left >= right for left, right in zip(self.scores, self.scores[1:], strict=False)):
+            raise ValueError("calibration scores must be strictly increasing")
+
+
+@dataclass(slots=True, frozen=True)
+class RankerManifest:
+    """What ``ranker.json`` holds.
+
+    Attributes:
+        name: the ranker's name, its folder under the repository.
+        version: its integer version, from 1.
+        sha256: of each file of the version except ``ranker.json`` itself, by file name.
+        max_length: longest prompt in ranker tokens; the scorer keeps the end of a longer one (the last
+            tokens) if ``truncation_side`` is "left", its beginning if "right".
+        pad_token_id: token id used to pad a batch.
+        precision: "int8", "fp16" or "fp32".
+        base_model: what was fine-tuned, e.g. "opt-mini" or "facebook/opt-125m".
+        neutral_score: the median score on the validation split; used when scoring fails or is late.
+        calibration: score -> expected tokens; None if the version has none.
+        metrics: figures such as kendall_tau, kendall_tau_fp32, kendall_tau_ceiling, parity_max_difference.
+        training_data: names of the training data and their licences, for the model card.
+        licence: SPDX id or a sentence.
+        created_at: RFC 3339.
+        versions: of the packages that made it.
+    """
+
+    name: str
+    version: int
+    sha256: dict[str, str]
+    max_length: int
+    pad_token_id: int
+    precision: str
+    base_model: str
+    neutral_score: float
+    calibration: Calibration | None = None
+    truncation_side: str = "left"
+    metrics: dict[str, float] = field(default_factory=dict)
+    training_data: tuple[str, ...] = ()
+    licence: str = ""
+    created_at: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n"
+
+
+def read_manifest(folder: Path) -> RankerManifest:
+    """Reads ``ranker.json`` of a version folder.
+
+    Raises:
+        RankerVersionError: missing, not JSON, another schema, or fields missing.
+    """
+    path = folder / MANIFEST
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = document.pop("schema", None)
+        if schema != SCHEMA_VERSION:
+            raise RankerVersionError(f"{path}: schema {schema!r}, this release reads {SCHEMA_VERSION}")
+        calibration = document.pop("calibration", None)
+        if calibration is not None:
+            calibration = Calibration(**{key: tuple(values) for key, values in calibration.items()})
+        document["training_data"] = tuple(document.get("training_data", ()))
+        return RankerManifest(calibration=calibration, **document)
+    except FileNotFoundError:
+        raise RankerVersionError(f"{folder}: no {MANIFEST}; not a ranker version, or half written") from None
+    except (
+        OSError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+        TypeError,
+        AttributeError,
+        ValueError,
+    ) as error:
+        if isinstance(error, RankerVersionError):
+            raise
+        raise RankerVersionError(f"{path}: unreadable ({error})") from None
+
+
+def verify_files(folder: Path, manifest: RankerManifest) -> None:
+    """Checks that every file the manifest lists is there with its sha256.
+
+    Raises:
+        RankerVersionError: names the first file that is missing or damaged.
+    """
+    for required in (MODEL, TOKENIZER):
+        if required not in manifest.sha256:
+            raise RankerVersionError(f"{folder}: {MANIFEST} lists no {required}")
+    for name, expected in manifest.sha256.items():
+        if Path(name).name != name:
+            raise RankerVersionError(f"{folder}: {MANIFEST} lists {name!r}, which is not a plain file name")
+        try:
+            actual = sha256_of(folder / name)
+        except OSError as error:
+            raise RankerVersionError(f"{folder}: {name} is unreadable ({error.strerror})") from None
+        if actual != expected:
+            raise RankerVersionError(f"{folder}: {name} is damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def version_numbers(repository: Path, name: str) -> list[int]:
+    """Integer version folders of a name, ascending, damaged ones included."""
+    folder = repository / name
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def ranker_names(repository: Path) -> list[str]:
+    """Names in a repository that have at least one version folder, sorted."""
+    if not repository.is_dir():
+        return []
+    return sorted(
+        entry.name
+        for entry in repository.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and version_numbers(repository, entry.name)
+    )
+
+
+def read_active(repository: Path) -> tuple[str, int] | None:
+    """The (name, version) the repository's pointer names, or None if it has none.
+
+    Raises:
+        RankerVersionError: the pointer is unreadable.
+    """
+    path = repository / ACTIVE_POINTER
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return str(document["name"]), int(document["version"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RankerVersionError(f"{path}: unreadable ({error})") from None
+
+
+def write_active(repository: Path, name: str, version: int) -> None:
+    """Points the repository at a version, atomically."""
+    write_atomically(repository / ACTIVE_POINTER, json.dumps({"name": name, "version": version}) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small file so that a reader sees the old content or the new, also after a power cut."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).rename(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames within a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
