@@ -33,7 +33,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     with _open_text(path, "r") as lines:
         try:
-            for number, line in enumerate(lines, start=1):  # noqa: B007 - read again in the handler below
+            for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
                 try:

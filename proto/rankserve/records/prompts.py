@@ -10,6 +10,7 @@ Each may carry ``id`` (else a hash of the prompt), ``category`` and ``model``.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,11 @@ def read_prompts(path: Path, *, model: str | None = None, limit: int | None = No
         RecordError: a line cannot be used; names the file and the line.
         OSError: the file cannot be opened.
     """
-    count = 0
-    for number, record in read_jsonl(path):
-        if limit is not None and count >= limit:
-            return
+    for number, record in itertools.islice(read_jsonl(path), limit):
         try:
             parsed = parse_prompt(record, model=model)
         except ValueError as error:
             raise RecordError(path, number, str(error)) from None
-        count += 1
         yield parsed
 
 
@@ -102,7 +99,7 @@ def _lengths(record: dict[str, Any], model: str | None) -> list[Any]:
 
 
 def split_of(identifier: str, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:
-    """The split an id belongs to, by hash: the same in every run, on every machine, whatever else is in the file.
+    """The split an id belongs to, by hash: the same in every run and on every machine.
 
     Args:
         identifier: the record's id.

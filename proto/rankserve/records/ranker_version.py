@@ -1,4 +1,6 @@
-"""A ranker version on disk: ``<repository>/<name>/<integer>/{model.onnx, tokenizer.json, ranker.json, README.md}``.
+"""A ranker version on disk.
+
+``<repository>/<name>/<integer>/{model.onnx, tokenizer.json, ranker.json, README.md}``.
 
 The exporter writes it, the server reads it, neither imports the other. The active version is an explicit
 pointer, ``<repository>/active.json``; a version is complete once its ``ranker.json`` is there and every file
