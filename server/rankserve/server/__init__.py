@@ -1,0 +1,1 @@
+"""The gRPC server: scheduling, engines, ranking and the RPCs around them."""

@@ -1,0 +1,148 @@
+"""What an engine is, and what it may ask of its host.
+
+The host owns the queue and every choice of victim; the engine owns the packing of its steps. An engine runs
+as one asyncio task: whenever it has room it asks the host whom to start, when its KV cache is full it asks
+for a victim, and it reports what each step produced. Engines of other packages register under the entry
+point group ``rankserve.engines``: a callable that takes an `EngineSettings` and returns an `Engine`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from rankserve.server.scheduling.budget import EngineRoom
+from rankserve.server.scheduling.request import Request
+
+ENTRY_POINT_GROUP = "rankserve.engines"
+
+
+@dataclass(slots=True, frozen=True)
+class EngineSettings:
+    """What the server was told about its engine; None leaves a value to the engine's profile.
+
+    Attributes:
+        profile: the engine's named set of parameters.
+        max_sequences: batch cap in sequences.
+        max_batched_tokens: batch cap in tokens for one step.
+        kv_blocks: KV blocks in total.
+        time_scale: simulated seconds per wall-clock second.
+        seed: of the engine's own draws.
+    """
+
+    profile: str = ""
+    max_sequences: int | None = None
+    max_batched_tokens: int | None = None
+    kv_blocks: int | None = None
+    time_scale: float = 1.0
+    seed: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class EngineCapacity:
+    """What an engine can hold.
+
+    Attributes:
+        max_sequences: sequences in one step.
+        max_batched_tokens: tokens in one step, prefill and decode together.
+        max_model_len: longest prompt plus answer in tokens.
+        kv_blocks: KV blocks in total.
+        block_size: tokens a KV block holds.
+        steps: whether it reports every step, so that starvation can be counted in steps.
+    """
+
+    max_sequences: int
+    max_batched_tokens: int
+    max_model_len: int
+    kv_blocks: int
+    block_size: int = 16
+    steps: bool = True
+
+
+@dataclass(slots=True, frozen=True)
+class TokensProduced:
+    """New tokens of one request. `finished` is "stop", "length", or "" if the answer goes on."""
+
+    request: Request
+    count: int
+    text: str
+    finished: str = ""
+
+
+class EngineHost(Protocol):
+    """What an engine asks of whoever runs it. None of these block."""
+
+    def plan(self, room: EngineRoom) -> Sequence[Request]:
+        """The requests to start now; they count as running."""
+        ...
+
+    def select_victim(self) -> Request | None:
+        """A running request that is to give up its KV blocks; the host has queued it again."""
+        ...
+
+    def produced(self, tokens: Sequence[TokensProduced]) -> None:
+        """What a step produced. Finished requests hold nothing in the engine any more."""
+        ...
+
+    def step_done(self) -> None:
+        """A step was executed; called after `produced`, by engines whose capacity says `steps`."""
+        ...
+
+
+class Engine(Protocol):
+    """One LLM, simulated or real."""
+
+    @property
+    def name(self) -> str:
+        """For people: what it is, e.g. "simulated/a100-llama3-8b"."""
+        ...
+
+    @property
+    def capacity(self) -> EngineCapacity: ...
+
+    @property
+    def time_scale(self) -> float:
+        """Simulated seconds per wall-clock second; 1 for real engines."""
+        ...
+
+    @property
+    def kv_blocks_used(self) -> int: ...
+
+    @property
+    def lag(self) -> float:
+        """How far it fell behind its own clock, as a fraction of its busy time; 0 for real engines."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """The prompt's length in this engine's tokens, at least 1."""
+        ...
+
+    async def run(self, host: EngineHost) -> None:
+        """Serves until cancelled."""
+        ...
+
+    def wake(self) -> None:
+        """There may be something new to plan."""
+        ...
+
+    def evict(self, request: Request) -> None:
+        """Drops a request it holds, at once: slot and KV blocks are free when this returns."""
+        ...
+
+
+class UnknownEngineError(ValueError):
+    """No engine of that name."""
+
+
+def make_engine(name: str, settings: EngineSettings) -> Engine:
+    """The engine registered under a name.
+
+    Raises:
+        UnknownEngineError: lists the names there are.
+        ValueError: settings the engine refuses.
+    """
+    registered = {entry.name: entry for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in registered:
+        raise UnknownEngineError(f"unknown engine {name!r}; there are: {', '.join(sorted(registered))}")
+    factory: Callable[[EngineSettings], Engine] = registered[name].load()
+    return factory(settings)
