@@ -10,7 +10,8 @@ NARROW_TOPICS = (
 )  # fmt: skip
 
 COMMON_TOPICS = (
-    "solar panels", "public libraries", "sourdough bread", "long-distance running", "noise-cancelling headphones",
+    "solar panels", "public libraries", "sourdough bread", "long-distance running",
+    "noise-cancelling headphones",
     "bee keeping", "container gardening", "chess openings", "jazz music", "remote work", "sleep habits",
     "electric cars", "coral reefs", "sign language", "household budgeting", "coffee roasting", "volcanoes",
     "street photography", "word processors", "night trains", "school uniforms", "urban foxes", "vaccines",
@@ -34,9 +35,12 @@ BROAD_TOPICS = (
 CHARACTERS = (
     "a retired sea captain", "two rival bakers", "a lost weather balloon", "the last librarian in town",
     "a shy locksmith", "an old radio that answers back", "a boy who collects shadows", "a lighthouse cat",
-    "three sisters and a broken clock", "a train that is never late", "a gardener on Mars", "a forgetful wizard",
-    "the mayor of an empty village", "a violin without strings", "a night bus driver", "a cartographer of dreams",
-    "an apprentice glassblower", "a robot who learns to bake", "a fox with a debt", "a detective afraid of dogs",
+    "three sisters and a broken clock", "a train that is never late", "a gardener on Mars",
+    "a forgetful wizard",
+    "the mayor of an empty village", "a violin without strings", "a night bus driver",
+    "a cartographer of dreams",
+    "an apprentice glassblower", "a robot who learns to bake", "a fox with a debt",
+    "a detective afraid of dogs",
 )  # fmt: skip
 
 PLACES = (
@@ -92,7 +96,8 @@ YES_NO_QUESTIONS = (
 )  # fmt: skip
 
 RECIPIENTS = (
-    "my landlord about a broken heater", "a customer whose parcel was lost", "the team about a new holiday rule",
+    "my landlord about a broken heater", "a customer whose parcel was lost",
+    "the team about a new holiday rule",
     "a professor to ask for a deadline extension", "a supplier to ask for a lower price",
     "my neighbours about a street party", "a hiring manager after an interview",
     "the school about my daughter's absence", "a client to announce a delay", "the bank about a wrong charge",
