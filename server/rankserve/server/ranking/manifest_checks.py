@@ -1,0 +1,63 @@
+"""What a manifest must satisfy beyond being readable; a JSON document may hold any type, and NaN."""
+
+import math
+from pathlib import Path
+
+from rankserve.records.ranker_version import (
+    MANIFEST,
+    RankerManifest,
+    RankerVersionError,
+    read_manifest,
+    verify_files,
+)
+
+
+def read_version(folder: Path) -> RankerManifest:
+    """Reads a version folder's manifest and checks it and every file it lists.
+
+    Raises:
+        RankerVersionError: what is missing, damaged or out of range.
+    """
+    manifest = read_manifest(folder)
+    problem = _problem(folder, manifest)
+    if problem:
+        raise RankerVersionError(f"{folder}: {MANIFEST} {problem}")
+    verify_files(folder, manifest)
+    return manifest
+
+
+def _problem(folder: Path, manifest: RankerManifest) -> str:
+    identity = (manifest.name, manifest.version)
+    calibration = manifest.calibration
+    knots = (
+        () if calibration is None else (calibration.scores, calibration.tokens_p50, calibration.tokens_p90)
+    )
+    if (folder.parent.name, folder.name) != tuple(map(str, identity)):
+        return f"names itself {manifest.name}/{manifest.version}; a version may not be moved or renamed"
+    if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
+        return "states no sha256 by file name"
+    if not _is_count(manifest.max_length) or manifest.max_length < 1:
+        return f"states max_length {manifest.max_length!r}, not a positive integer"
+    if not _is_count(manifest.pad_token_id):
+        return f"states pad_token_id {manifest.pad_token_id!r}, not a token id"
+    if manifest.truncation_side not in ("left", "right"):
+        return f"states truncation_side {manifest.truncation_side!r}, not 'left' or 'right'"
+    if not _is_finite(manifest.neutral_score):
+        return f"states neutral_score {manifest.neutral_score!r}, not a finite number"
+    if not all(_is_finite(value) for values in knots for value in values):
+        return "states a calibration with values that are not finite numbers"
+    if not isinstance(manifest.metrics, dict) or not all(map(_is_number, manifest.metrics.values())):
+        return "states metrics that are not numbers"
+    return ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

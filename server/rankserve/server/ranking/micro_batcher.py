@@ -1,0 +1,200 @@
+"""Dynamic micro-batching: prompts that arrive while a batch runs form the next one."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from rankserve.server.ranking.errors import FailureKind, ScoringError
+from rankserve.server.ranking.worker import Outcome, ScoreFunction, ScoringThread
+
+# A batch is sized to take about this long: where larger batches gain nothing, as on one CPU core, the first
+# prompts of a burst are answered early, and a bulk chunk delays a single prompt by no more than this.
+BATCH_TARGET_S = 0.02
+
+Waiter = asyncio.Future[Outcome]
+
+
+class MicroBatcher:
+    """Collects single prompts into batches and scores them on one thread.
+
+    There is no gathering delay: a batch starts as soon as the thread is free, with what has arrived by then.
+    When more wait than can be scored in time the newest go first, since the oldest would be late anyway.
+
+    Args:
+        score: blocking; scores of a batch, shape [batch], in order.
+        max_batch: most prompts in one call of `score`.
+        timeout_ms: how long a single prompt may take from arrival to score.
+        max_pending: single prompts that may wait; more are refused.
+        bulk_patience_s: how long `score_many` waits for a chunk before it takes the thread for hung.
+    """
+
+    def __init__(
+        self,
+        score: ScoreFunction,
+        *,
+        max_batch: int = 64,
+        timeout_ms: float,
+        max_pending: int = 16_384,
+        bulk_patience_s: float = 30.0,
+    ) -> None:
+        self._score = score
+        self._max_batch = max_batch
+        self._timeout_s = timeout_ms / 1000
+        self._max_pending = max_pending
+        self._bulk_patience_s = bulk_patience_s
+        self._singles: OrderedDict[Waiter, str] = OrderedDict()
+        self._chunks: deque[list[tuple[Waiter, str]]] = deque()
+        self._running: list[Waiter] = []
+        self._busy_since: float | None = None
+        self._thread: ScoringThread | None = None
+        self._start_scheduled = False
+        self._bulk_is_next = False
+        self._seconds_per_prompt = BATCH_TARGET_S / 8
+        self._callers = 0
+        self._no_callers = asyncio.Event()
+        self._no_callers.set()
+        self._closing = False
+
+    async def score(self, text: str) -> float:
+        """Score of one prompt.
+
+        Raises:
+            ScoringError: scoring failed, is late, or is refused because the thread hangs, too many prompts
+                wait, or the batcher is closed.
+        """
+        with self._caller():
+            if self._hangs():
+                raise ScoringError("the ranker hangs", FailureKind.STUCK)
+            if len(self._singles) >= self._max_pending:
+                raise ScoringError("too many prompts wait for a score", FailureKind.OVERLOADED)
+            waiter: Waiter = asyncio.get_running_loop().create_future()
+            self._singles[waiter] = text
+            self._start_soon()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    outcome = await waiter
+            except TimeoutError:
+                late = f"no score within {self._timeout_s * 1000:g} ms"
+                raise ScoringError(late, FailureKind.LATE) from None
+            finally:
+                self._singles.pop(waiter, None)
+        if isinstance(outcome, ScoringError):
+            raise outcome
+        return outcome
+
+    async def score_many(self, texts: Sequence[str]) -> list[Outcome]:
+        """Scores of many prompts, or why one has none, in order. Takes turns with single prompts.
+
+        Raises:
+            ScoringError: the thread hangs, or the batcher is closed.
+        """
+        outcomes: dict[int, Outcome] = {}
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        with self._caller():
+            while len(outcomes) < len(texts):
+                chunk = by_length[len(outcomes) : len(outcomes) + self._batch_size()]
+                loop = asyncio.get_running_loop()
+                waiters: list[Waiter] = [loop.create_future() for _ in chunk]
+                self._chunks.append([(w, texts[index]) for w, index in zip(waiters, chunk, strict=True)])
+                self._start_soon()
+                try:
+                    async with asyncio.timeout(self._bulk_patience_s):
+                        scored = await asyncio.gather(*waiters)
+                except TimeoutError:
+                    raise ScoringError("the ranker hangs", FailureKind.STUCK) from None
+                outcomes.update(zip(chunk, scored, strict=True))
+        return [outcomes[index] for index in range(len(texts))]
+
+    async def aclose(self) -> None:
+        """Refuses new prompts, lets those that wait finish and ends the thread; waits for no hung one."""
+        self._closing = True
+        try:
+            while self._callers:
+                if self._hangs():
+                    self._fail_all(ScoringError("the ranker hangs", FailureKind.STUCK))
+                await _wait_for(self._no_callers, self._timeout_s)
+        finally:
+            if self._thread is not None:
+                self._thread.stop()
+        if self._thread is not None:
+            await _wait_for(self._thread.stopped, self._timeout_s)
+
+    @contextmanager
+    def _caller(self) -> Iterator[None]:
+        if self._closing:
+            raise ScoringError("the ranker version is closed", FailureKind.CLOSED)
+        self._callers += 1
+        self._no_callers.clear()
+        try:
+            yield
+        finally:
+            self._callers -= 1
+            if not self._callers:
+                self._no_callers.set()
+
+    def _hangs(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._busy_since is not None and now - self._busy_since > self._timeout_s
+
+    def _batch_size(self) -> int:
+        return max(1, min(self._max_batch, int(BATCH_TARGET_S / self._seconds_per_prompt)))
+
+    def _start_soon(self) -> None:
+        # Not at once, so that all who arrive in this turn of the event loop share the batch.
+        if not self._start_scheduled:
+            self._start_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._start_scheduled = False
+        if self._busy_since is not None:
+            return
+        batch = self._next_batch()
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._thread = ScoringThread(self._score, loop)
+        self._running = [waiter for waiter, _ in batch]
+        self._busy_since = loop.time()
+        self._thread.submit([text for _, text in batch], partial(self._finish, self._busy_since))
+
+    def _next_batch(self) -> list[tuple[Waiter, str]]:
+        while self._chunks and (self._bulk_is_next or not self._singles):
+            self._bulk_is_next = False
+            chunk = self._chunks.popleft()
+            if not all(waiter.done() for waiter, _ in chunk):
+                return chunk
+        self._bulk_is_next = True
+        newest_first = len(self._singles) * self._seconds_per_prompt > self._timeout_s / 2
+        batch: list[tuple[Waiter, str]] = []
+        size = self._batch_size()
+        while self._singles and len(batch) < size:
+            waiter, text = self._singles.popitem(last=newest_first)
+            if not waiter.done():
+                batch.append((waiter, text))
+        return batch
+
+    def _finish(self, started: float, outcomes: list[Outcome]) -> None:
+        per_prompt = (asyncio.get_running_loop().time() - started) / len(outcomes)
+        self._seconds_per_prompt += 0.3 * (per_prompt - self._seconds_per_prompt)
+        self._busy_since = None
+        for waiter, outcome in zip(self._running, outcomes, strict=True):
+            if not waiter.done():
+                waiter.set_result(outcome)
+        self._running = []
+        self._start_soon()
+
+    def _fail_all(self, error: ScoringError) -> None:
+        chunked = [waiter for chunk in self._chunks for waiter, _ in chunk]
+        for waiter in (*self._running, *self._singles, *chunked):
+            if not waiter.done():
+                waiter.set_result(error)
+
+
+async def _wait_for(event: asyncio.Event, timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()

@@ -1,0 +1,138 @@
+"""The active ranker version and its replacement without a pause."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from rankserve.records.ranker_version import RankerManifest
+from rankserve.server.ranking.errors import RankerVersionError, ScoringError
+from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
+from rankserve.server.ranking.manifest_checks import read_version
+from rankserve.server.ranking.repository import ModelRepository
+from rankserve.server.ranking.throttled_log import ThrottledLog
+from rankserve.server.ranking.worker import ScoreFunction
+
+__all__ = ["LoadedVersion", "PromptScore", "Ranker", "RankerSettings"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, frozen=True)
+class RankerSettings:
+    """How versions are run.
+
+    Attributes:
+        providers: ONNX Runtime execution providers, the preferred one first.
+        threads: threads that one run of the model may use.
+        max_batch: most prompts in one batch.
+        timeout_ms: how long a prompt may take from arrival to score before it gets the neutral score. In a
+            burst this is what a request waits for its score, so it should exceed the time the burst takes to
+            score; a short one turns ranking into FCFS exactly when a queue forms.
+        require_provider: refuse a version when a provider asked for is not to be had, instead of a warning.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int = 1
+    max_batch: int = 64
+    timeout_ms: float = 2000.0
+    require_provider: bool = False
+
+
+class Ranker:
+    """Scores prompts with the active version of a repository.
+
+    Attributes:
+        active: the version in use; None until the first `activate`.
+        neutral_total: prompts that got a neutral score because the active version failed or was late.
+    """
+
+    def __init__(self, repository: ModelRepository, settings: RankerSettings) -> None:
+        self.repository = repository
+        self.settings = settings
+        self.active: LoadedVersion | None = None
+        self.neutral_total = 0
+        self._log = ThrottledLog(time.monotonic)
+        self._pointer_lock = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def load(self, name: str | None = None, version: int | None = None) -> LoadedVersion:
+        """Reads, verifies and warms a version, off the event loop. The active version stays as it is.
+
+        Args:
+            name, version: as in `ModelRepository.resolve`.
+
+        Raises:
+            RankerVersionError: what is wrong with it.
+        """
+        manifest, score = await asyncio.to_thread(self._load, name, version)
+        settings = self.settings
+        return LoadedVersion(manifest, score, max_batch=settings.max_batch, timeout_ms=settings.timeout_ms)
+
+    async def activate(self, loaded: LoadedVersion, *, move_pointer: bool = True) -> None:
+        """Makes a loaded version the active one; the one before closes once its prompts are scored.
+
+        Args:
+            loaded: from `load`; the ranker closes it from now on.
+            move_pointer: whether the repository's pointer follows. A repository that cannot be written is
+                only logged. False at start-up, where nobody has chosen a version for good.
+        """
+        before, self.active = self.active, loaded
+        if before is not None and before is not loaded:
+            closing = asyncio.create_task(before.aclose())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        if move_pointer:
+            await self._move_pointer()
+
+    async def score(self, text: str) -> PromptScore:
+        """Scores a prompt with the active version. A ranker that fails or is late gives the neutral score."""
+        active = self.active
+        if active is None:
+            return PromptScore(0.0, "", None, None)
+        try:
+            return await active.score(text)
+        except ScoringError as error:
+            self.neutral_total += 1
+            self._log.warning(
+                "prompt_scored_neutral", kind=error.kind, version=active.reference, reason=str(error)
+            )
+            return active.neutral()
+
+    async def aclose(self) -> None:
+        """Closes every version once its prompts are scored; new prompts get the neutral score."""
+        if self.active is not None:
+            await self.active.aclose()
+        await asyncio.gather(*self._closing)
+
+    async def _move_pointer(self) -> None:
+        async with self._pointer_lock:
+            # Read within the lock: of two activations at once, the one that won in memory must win on disk.
+            active = self.active
+            if active is None:
+                return
+            manifest = active.manifest
+            try:
+                await asyncio.to_thread(self.repository.set_active, manifest.name, manifest.version)
+            except (OSError, RankerVersionError) as error:
+                log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
+
+    def _load(self, name: str | None, version: int | None) -> tuple[RankerManifest, ScoreFunction]:
+        # ONNX Runtime takes a good part of a second to import: here it costs neither the event loop nor
+        # those who import this module for its types.
+        from rankserve.server.ranking.session import OnnxScorer
+
+        folder: Path = self.repository.resolve(name, version)
+        # Hashed again even if the repository knows it: what is loaded now is what must be right.
+        manifest = read_version(folder)
+        settings = self.settings
+        scorer = OnnxScorer(
+            folder,
+            manifest,
+            providers=settings.providers,
+            threads=settings.threads,
+            require_provider=settings.require_provider,
+        )
+        return manifest, scorer.score
