@@ -1,0 +1,1 @@
+"""The gRPC surface: servicers, validation, error table, authentication. No scheduling policy."""

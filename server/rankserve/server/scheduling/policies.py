@@ -21,6 +21,11 @@ class Policy(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def needs_expected_tokens(self) -> bool:
+        """Whether it is of no use with a ranker that predicts an order but no lengths."""
+        ...
+
     def key(self, request: Request) -> float:
         """The request's place in the order; smaller is sooner. Must not depend on the time."""
         ...
@@ -35,6 +40,7 @@ class Fcfs:
     """First come, first served: what every engine does by default, and the baseline of every comparison."""
 
     name: str = "fcfs"
+    needs_expected_tokens: bool = False
 
     def key(self, request: Request) -> float:
         return request.arrival_s
@@ -45,6 +51,7 @@ class Ranking:
     """By the ranker's score, highest first (Fu et al. 2024, section 4)."""
 
     name: str = "ranking"
+    needs_expected_tokens: bool = False
 
     def key(self, request: Request) -> float:
         return -request.score
@@ -64,6 +71,7 @@ class AgedRanking:
 
     ageing_tokens_per_s: float = 5.0
     name: str = "aged_ranking"
+    needs_expected_tokens: bool = True
 
     def key(self, request: Request) -> float:
         return request.expected_tokens + self.ageing_tokens_per_s * request.arrival_s
@@ -74,6 +82,7 @@ class ShortestJobFirst:
     """Oracle: by the recorded answer's length; unknown lengths count as ``max_tokens``."""
 
     name: str = "sjf"
+    needs_expected_tokens: bool = False
 
     def key(self, request: Request) -> float:
         if request.replay_output_tokens is None:

@@ -108,17 +108,13 @@ class Scheduler:
             self._deadlines.remove(request)
         request.phase = Phase.ENDED
 
-    def expire(self, now_s: float) -> list[Request]:
-        """Ends the requests whose deadline has passed and returns them. They may have been running."""
-        expired: list[Request] = []
-        while self._deadlines and self._deadlines[0].deadline_s <= now_s:
-            request = self._deadlines[0]
-            self.end(request)
-            expired.append(request)
-        return expired
+    def expired(self, now_s: float) -> list[Request]:
+        """The live requests whose deadline has passed, waiting or running; the caller ends them."""
+        count = self._deadlines.bisect_key_right((now_s, self._submitted))
+        return list(self._deadlines[:count])
 
     def next_deadline_s(self) -> float | None:
-        """When the next request expires."""
+        """When the next live request expires."""
         return self._deadlines[0].deadline_s if self._deadlines else None
 
     def rescore(self, scored: Iterable[tuple[Request, float, float]]) -> None:

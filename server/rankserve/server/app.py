@@ -1,0 +1,191 @@
+"""Wiring and lifecycle of the server process."""
+
+import asyncio
+import ipaddress
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from rankserve.server.dispatcher import Dispatcher
+from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
+from rankserve.server.ranker_swap import RankerSwap, check_fit
+from rankserve.server.ranking.ranker import Ranker, RankerSettings
+from rankserve.server.ranking.repository import ModelRepository, bundled_repository
+from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
+from rankserve.server.rpc.ranker_service import RankerService
+from rankserve.server.rpc.scheduler_service import SchedulerService
+from rankserve.server.scheduling.policies import AgedRanking, Policy, make_policy
+from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.settings import ServerSettings
+from rankserve.v1 import ranker_pb2, scheduler_pb2
+from rankserve.v1.ranker_pb2_grpc import add_RankerServiceServicer_to_server
+from rankserve.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
+
+log = structlog.get_logger(__name__)
+
+SERVICES = (
+    "",
+    scheduler_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
+    ranker_pb2.DESCRIPTOR.services_by_name["RankerService"].full_name,
+)
+
+
+class SettingsError(ValueError):
+    """Settings that contradict each other or this machine."""
+
+
+@dataclass(slots=True, frozen=True)
+class Listening:
+    """What a started server tells whoever started it."""
+
+    address: str
+    policy: str
+    engine: str
+    ranker_version: str
+
+
+async def serve(settings: ServerSettings, on_listening: Callable[[Listening], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        SettingsError, RankerVersionError, ValueError: it cannot start like this; the message says why.
+        OSError: the address cannot be bound.
+    """
+    interceptors = _interceptors(settings)
+    engine = make_engine(settings.engine, _engine_settings(settings))
+    scheduler = Scheduler(_make_policy(settings), _starvation(settings, engine))
+    ranker = Ranker(_repository(settings), _ranker_settings(settings))
+    loaded = await ranker.load(settings.ranker, settings.ranker_version)
+    check_fit(scheduler.policy, loaded)
+    await ranker.activate(loaded)
+    dispatcher = Dispatcher(scheduler, engine, ranker, settings)
+
+    server = grpc.aio.server(interceptors=interceptors, options=(("grpc.so_reuseport", 0),))
+    health = health_aio.HealthServicer()
+    add_SchedulerServiceServicer_to_server(SchedulerService(dispatcher, settings), server)
+    swap = RankerSwap(dispatcher)
+    add_RankerServiceServicer_to_server(
+        RankerService(ranker, swap, max_prompt_bytes=settings.max_prompt_bytes), server
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = [name for name in SERVICES if name] + [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    try:
+        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
+    await server.start()
+    await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    engine_task = asyncio.create_task(dispatcher.run_engine())
+    on_listening(
+        Listening(
+            address=f"{_bracketed(settings.host)}:{port}",
+            policy=scheduler.policy.name,
+            engine=engine.name,
+            ranker_version=loaded.reference,
+        )
+    )
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, engine_task}, return_when=asyncio.FIRST_COMPLETED)
+
+    log.info("draining", live=len(dispatcher.live_requests()), timeout_s=settings.drain_timeout_s)
+    await _set_health(health, health_pb2.HealthCheckResponse.NOT_SERVING)
+    if not engine_task.done():
+        await asyncio.sleep(settings.drain_notice_s)
+        await dispatcher.drain(settings.drain_timeout_s)
+    # Streams end by themselves once their last request has; the grace is for their last messages.
+    await server.stop(grace=5)
+    await ranker.aclose()
+    engine_task.cancel()
+    await asyncio.wait({engine_task})
+    if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
+        raise failure
+    scheduler.check_integrity()
+    log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
+
+
+def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
+    interceptors: list[grpc.aio.ServerInterceptor] = [MalformedMessageInterceptor()]
+    if settings.token_file is not None:
+        interceptors.insert(0, TokenInterceptor(read_token(settings.token_file)))
+    elif not _is_loopback(settings.host) and not settings.allow_unauthenticated:
+        raise SettingsError(
+            f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
+            " or --allow-unauthenticated if that is meant"
+        )
+    return interceptors
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _make_policy(settings: ServerSettings) -> Policy:
+    if settings.policy == "aged_ranking":
+        return AgedRanking(settings.ageing_tokens_per_s)
+    return make_policy(settings.policy)
+
+
+def _starvation(settings: ServerSettings, engine: Engine) -> StarvationSettings:
+    if settings.starvation_threshold_steps and not engine.capacity.steps:
+        raise SettingsError(
+            f"engine {engine.name} does not show its steps: use --max-wait-ms instead of a threshold in steps"
+        )
+    return StarvationSettings(
+        threshold_steps=settings.starvation_threshold_steps,
+        quantum_steps=settings.starvation_quantum_steps,
+        max_wait_s=settings.max_wait_ms / 1000 if settings.max_wait_ms else None,
+    )
+
+
+def _engine_settings(settings: ServerSettings) -> EngineSettings:
+    return EngineSettings(
+        profile=settings.profile,
+        max_sequences=settings.max_sequences,
+        max_batched_tokens=settings.max_batched_tokens,
+        kv_blocks=settings.kv_blocks,
+        time_scale=settings.time_scale,
+        seed=settings.seed,
+    )
+
+
+def _repository(settings: ServerSettings) -> ModelRepository:
+    path: Path = settings.repository or bundled_repository()
+    return ModelRepository(path)
+
+
+def _ranker_settings(settings: ServerSettings) -> RankerSettings:
+    cpu = "CPUExecutionProvider"
+    providers = tuple(dict.fromkeys((settings.ranker_provider, cpu)))
+    return RankerSettings(
+        providers=providers,
+        threads=settings.ranker_threads,
+        timeout_ms=settings.ranker_timeout_ms,
+        require_provider=settings.ranker_provider != cpu,
+    )
+
+
+async def _set_health(health: health_aio.HealthServicer, status: int) -> None:
+    for service in SERVICES:
+        await health.set(service, status)

@@ -1,0 +1,126 @@
+"""What clients are told about their requests, and the stream it goes through."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from rankserve.server.errors import RequestError
+
+# One message carries at most this many events and about this much text: well under gRPC's 4 MiB.
+_MAX_EVENTS = 1024
+_MAX_TEXT = 1 << 20
+
+
+@dataclass(slots=True, frozen=True)
+class Accepted:
+    request_id: str
+    accept_time: float
+
+
+@dataclass(slots=True, frozen=True)
+class Queued:
+    request_id: str
+    score: float
+    ranker_version: str
+    place: int
+    estimated_wait_s: float | None
+
+
+@dataclass(slots=True)
+class Tokens:
+    """New tokens; grows for as long as it waits to be sent."""
+
+    request_id: str
+    offset: int
+    count: int
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Timing:
+    """Seconds after acceptance, on the server's wall clock. `accept_time` is Unix time."""
+
+    accept_time: float
+    queued_s: float
+    scheduled_s: float
+    first_token_s: float
+    last_token_s: float
+    max_token_gap_s: float
+    time_scale: float
+
+
+@dataclass(slots=True, frozen=True)
+class Finished:
+    request_id: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    text: str
+    score: float
+    ranker_version: str
+    policy: str
+    preemptions: int
+    promoted: bool
+    timing: Timing
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Failed:
+    request_id: str
+    error: RequestError
+    output_tokens: int = 0
+
+
+Event = Accepted | Queued | Tokens | Finished | Failed
+
+
+class EventStream:
+    """Events on their way to one client. A slow client makes token events grow, not multiply."""
+
+    def __init__(self) -> None:
+        self.open_requests: set[str] = set()
+        self._pending: list[Event] = []
+        self._growing: dict[str, Tokens] = {}
+        self._ready = asyncio.Event()
+        self._complete = False
+
+    def put(self, event: Accepted | Queued | Finished | Failed) -> None:
+        self._growing.pop(event.request_id, None)
+        self._pending.append(event)
+        if isinstance(event, Finished | Failed):
+            self.open_requests.discard(event.request_id)
+        self._ready.set()
+
+    def put_tokens(self, request_id: str, offset: int, count: int, text: str) -> None:
+        growing = self._growing.get(request_id)
+        if growing is None:
+            growing = self._growing[request_id] = Tokens(request_id, offset, count, text)
+            self._pending.append(growing)
+            self._ready.set()
+        else:
+            growing.count += count
+            growing.text += text
+
+    def complete(self) -> None:
+        """No further request will join; the stream ends with the terminal event of its last one."""
+        self._complete = True
+        self._ready.set()
+
+    async def take(self) -> list[Event]:
+        """The next events, at least one; an empty list once the stream has ended."""
+        while not self._pending:
+            if self._complete and not self.open_requests:
+                return []
+            self._ready.clear()
+            await self._ready.wait()
+        taken = 0
+        text = 0
+        for event in self._pending:
+            text += len(event.text) if isinstance(event, Tokens | Finished) else 0
+            if taken and (taken >= _MAX_EVENTS or text > _MAX_TEXT):
+                break
+            taken += 1
+            if isinstance(event, Tokens) and self._growing.get(event.request_id) is event:
+                del self._growing[event.request_id]
+        events, self._pending = self._pending[:taken], self._pending[taken:]
+        return events

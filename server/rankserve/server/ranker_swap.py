@@ -1,0 +1,83 @@
+"""Changing the ranker version under load."""
+
+import asyncio
+
+from rankserve.server.dispatcher import Dispatcher
+from rankserve.server.ranking.errors import RankerVersionError
+from rankserve.server.ranking.ranker import LoadedVersion, PromptScore
+from rankserve.server.requests import LiveRequest
+from rankserve.server.scheduling.policies import Policy
+
+# Requests that may remain without a score of the new version when the swap happens.
+_FEW = 32
+_CHUNK = 512
+
+
+def check_fit(policy: Policy, loaded: LoadedVersion | None) -> None:
+    """Raises RankerVersionError if the policy needs what the version does not have."""
+    if policy.needs_expected_tokens and (loaded is None or loaded.manifest.calibration is None):
+        which = "no ranker" if loaded is None else f"{loaded.reference}, which has no calibration"
+        raise RankerVersionError(
+            f"policy {policy.name!r} needs expected lengths, but the server has {which};"
+            " export a version with validation data, or choose policy 'ranking'"
+        )
+
+
+class RankerSwap:
+    """Activates versions one at a time.
+
+    The old version goes on serving while the new one scores everything that is live. Then, in one step of
+    the event loop, all get their new scores and the new version becomes the active one: scores of two
+    versions never meet in the queue.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._lock = asyncio.Lock()
+
+    async def activate(self, name: str, version: int | None) -> tuple[LoadedVersion, int]:
+        """Returns the version now active and how many queued requests were re-scored.
+
+        Raises:
+            RankerVersionError: the version cannot be used; nothing has changed.
+        """
+        async with self._lock:
+            loaded = await self._dispatcher.ranker.load(name, version)
+            try:
+                check_fit(self._dispatcher.scheduler.policy, loaded)
+                scores = await self._score_live(loaded)
+            except BaseException:
+                await loaded.aclose()
+                raise
+            queued = self._queued()
+            self._dispatcher.rescore({live: scores.get(live.spec.id, loaded.neutral()) for live in queued})
+            await self._dispatcher.ranker.activate(loaded)
+            # Those that were queued while the last chunk was scored have a neutral score so far.
+            late = [live for live in queued if live.spec.id not in scores and live.outcome is None]
+            await self._rescore_late(loaded, late)
+            return loaded, len(queued)
+
+    def _queued(self) -> list[LiveRequest]:
+        return [live for live in self._dispatcher.live_requests() if live.queued_s is not None]
+
+    async def _score_live(self, loaded: LoadedVersion) -> dict[str, PromptScore]:
+        scores: dict[str, PromptScore] = {}
+        missing = self._queued()
+        while missing:
+            for start in range(0, len(missing), _CHUNK):
+                chunk = missing[start : start + _CHUNK]
+                scored = await loaded.score_many([live.spec.ranking_text for live in chunk])
+                scores.update(zip((live.spec.id for live in chunk), scored, strict=True))
+            before = len(missing)
+            missing = [live for live in self._queued() if live.spec.id not in scores]
+            if len(missing) <= _FEW or len(missing) >= before:
+                break
+        return scores
+
+    async def _rescore_late(self, loaded: LoadedVersion, late: list[LiveRequest]) -> None:
+        if late and self._dispatcher.ranker.active is loaded:
+            scored = await loaded.score_many([live.spec.ranking_text for live in late])
+            still_live = {
+                live: score for live, score in zip(late, scored, strict=True) if live.outcome is None
+            }
+            self._dispatcher.rescore(still_live)

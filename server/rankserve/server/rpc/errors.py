@@ -1,0 +1,63 @@
+"""The one table from errors to gRPC statuses, with google.rpc details."""
+
+from datetime import timedelta
+from typing import NoReturn
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+
+from rankserve.records.ranker_version import RankerVersionError
+from rankserve.server import errors
+from rankserve.server.ranking.errors import ScoringError
+
+DOMAIN = "rankserve"
+
+# First match wins. The second value is ErrorInfo.reason, for programs.
+_TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
+    (errors.InvalidRequest, StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    (errors.RequestIdInUse, StatusCode.ALREADY_EXISTS, "REQUEST_ID_IN_USE"),
+    (errors.RequestNotFound, StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND"),
+    (errors.QueueFull, StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    (errors.ServerDraining, StatusCode.UNAVAILABLE, "DRAINING"),
+    (errors.RequestCancelled, StatusCode.CANCELLED, "CANCELLED"),
+    (errors.DeadlinePassed, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
+    (errors.InternalFailure, StatusCode.INTERNAL, "INTERNAL_FAILURE"),
+    (RankerVersionError, StatusCode.FAILED_PRECONDITION, "RANKER_VERSION_UNUSABLE"),
+    (ScoringError, StatusCode.UNAVAILABLE, "SCORING_FAILED"),
+)
+HANDLED = tuple(error for error, _, _ in _TABLE)
+
+
+def to_status(error: Exception) -> Status:
+    """The google.rpc.Status of one of the errors in the table.
+
+    Raises:
+        KeyError: the error is not in the table.
+    """
+    for kind, code, reason in _TABLE:
+        if isinstance(error, kind):
+            details: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN)]
+            if isinstance(error, errors.InvalidRequest):
+                violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
+                details.append(BadRequest(field_violations=[violation]))
+            if isinstance(error, errors.QueueFull):
+                retry = RetryInfo()
+                retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
+                details.append(retry)
+            packed = []
+            for detail in details:
+                packed.append(Any())
+                packed[-1].Pack(detail)
+            number: int = code.value[0]
+            return Status(code=number, message=str(error), details=packed)
+    raise KeyError(type(error))
+
+
+async def abort(context: aio.ServicerContext[object, object], error: Exception) -> NoReturn:
+    """Ends the call with the error's status."""
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,96 @@
+"""From the server's events to the API's messages."""
+
+from collections.abc import Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from rankserve.server.events import Accepted, Event, Failed, Finished, Queued, Timing, Tokens
+from rankserve.server.requests import LiveRequest
+from rankserve.server.rpc.errors import to_status
+from rankserve.server.scheduling.request import Phase
+from rankserve.v1 import scheduler_pb2 as pb
+
+_FINISH_REASONS = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
+_STATES = {
+    Phase.NEW: pb.REQUEST_STATE_ACCEPTED,
+    Phase.WAITING: pb.REQUEST_STATE_WAITING,
+    Phase.RUNNING: pb.REQUEST_STATE_RUNNING,
+}
+
+
+def events_to_messages(events: Sequence[Event]) -> list[pb.RequestEvent]:
+    return [_event(event) for event in events]
+
+
+def request_state(live: LiveRequest) -> pb.GetRequestResponse:
+    response = pb.GetRequestResponse(
+        request_id=live.spec.id,
+        output_tokens=live.request.output_tokens,
+        score=live.request.score,
+        ranker_version=live.ranker_version,
+    )
+    if isinstance(live.outcome, Finished):
+        response.state = pb.REQUEST_STATE_FINISHED
+        response.result.CopyFrom(_result(live.outcome))
+    elif isinstance(live.outcome, Failed):
+        response.state = pb.REQUEST_STATE_FAILED
+        response.failure.CopyFrom(_failure(live.outcome))
+    else:
+        response.state = _STATES[live.request.phase]
+    return response
+
+
+def _event(event: Event) -> pb.RequestEvent:
+    match event:
+        case Tokens():
+            chunk = pb.TokenChunk(offset=event.offset, count=event.count, text=event.text)
+            return pb.RequestEvent(request_id=event.request_id, tokens=chunk)
+        case Accepted():
+            accepted = pb.Accepted(accept_time=_timestamp(event.accept_time))
+            return pb.RequestEvent(request_id=event.request_id, accepted=accepted)
+        case Queued():
+            queued = pb.Queued(score=event.score, ranker_version=event.ranker_version, place=event.place)
+            if event.estimated_wait_s is not None:
+                queued.estimated_wait_ms = round(event.estimated_wait_s * 1000)
+            return pb.RequestEvent(request_id=event.request_id, queued=queued)
+        case Finished():
+            return pb.RequestEvent(request_id=event.request_id, finished=_result(event))
+        case Failed():
+            return pb.RequestEvent(request_id=event.request_id, failed=_failure(event))
+
+
+def _result(event: Finished) -> pb.RequestResult:
+    return pb.RequestResult(
+        finish_reason=_FINISH_REASONS[event.finish_reason],
+        input_tokens=event.input_tokens,
+        output_tokens=event.output_tokens,
+        text=event.text,
+        score=event.score,
+        ranker_version=event.ranker_version,
+        policy=event.policy,
+        preemptions=event.preemptions,
+        promoted=event.promoted,
+        timing=_timing(event.timing),
+        metadata=event.metadata,
+    )
+
+
+def _timing(timing: Timing) -> pb.RequestTiming:
+    return pb.RequestTiming(
+        accept_time=_timestamp(timing.accept_time),
+        queued_s=timing.queued_s,
+        scheduled_s=timing.scheduled_s,
+        first_token_s=timing.first_token_s,
+        last_token_s=timing.last_token_s,
+        max_token_gap_s=timing.max_token_gap_s,
+        time_scale=timing.time_scale,
+    )
+
+
+def _failure(event: Failed) -> pb.RequestFailure:
+    return pb.RequestFailure(status=to_status(event.error), output_tokens=event.output_tokens)
+
+
+def _timestamp(unix_time_s: float) -> Timestamp:
+    seconds = int(unix_time_s)
+    return Timestamp(seconds=seconds, nanos=int((unix_time_s - seconds) * 1e9))

@@ -1,0 +1,91 @@
+"""`RankerService`: scores without queueing, and the ranker versions."""
+
+import asyncio
+
+import grpc
+
+from rankserve.records.ranker_version import RankerVersionError
+from rankserve.server.errors import InvalidRequest
+from rankserve.server.ranker_swap import RankerSwap
+from rankserve.server.ranking.errors import ScoringError
+from rankserve.server.ranking.ranker import PromptScore, Ranker
+from rankserve.server.ranking.repository import VersionEntry
+from rankserve.server.rpc.errors import abort
+from rankserve.v1 import ranker_pb2 as pb
+from rankserve.v1.ranker_pb2_grpc import RankerServiceServicer
+
+Context = grpc.aio.ServicerContext[object, object]
+
+MAX_PROMPTS = 1024
+
+
+class RankerService(RankerServiceServicer):
+    def __init__(self, ranker: Ranker, swap: RankerSwap, *, max_prompt_bytes: int) -> None:
+        self._ranker = ranker
+        self._swap = swap
+        self._max_prompt_bytes = max_prompt_bytes
+
+    async def Score(self, request: pb.ScoreRequest, context: Context) -> pb.ScoreResponse:
+        try:
+            self._check(request)
+            active = self._ranker.active
+            if active is None:
+                raise RankerVersionError("the server has no active ranker version")
+            scores = await active.score_many(list(request.prompts))
+            return pb.ScoreResponse(
+                scores=[_score_message(score) for score in scores], ranker_version=active.reference
+            )
+        except (InvalidRequest, RankerVersionError, ScoringError) as error:
+            await abort(context, error)
+
+    async def ListRankerVersions(
+        self, request: pb.ListRankerVersionsRequest, context: Context
+    ) -> pb.ListRankerVersionsResponse:
+        entries = await asyncio.to_thread(self._ranker.repository.list_versions)
+        return pb.ListRankerVersionsResponse(versions=[self._version_message(entry) for entry in entries])
+
+    async def ActivateRankerVersion(
+        self, request: pb.ActivateRankerVersionRequest, context: Context
+    ) -> pb.ActivateRankerVersionResponse:
+        try:
+            if not request.name:
+                raise InvalidRequest("name", "must not be empty")
+            loaded, rescored = await self._swap.activate(request.name, request.version or None)
+        except (InvalidRequest, RankerVersionError, ScoringError) as error:
+            await abort(context, error)
+        manifest = loaded.manifest
+        entry = VersionEntry(manifest.name, manifest.version, manifest)
+        return pb.ActivateRankerVersionResponse(active=self._version_message(entry), rescored=rescored)
+
+    def _check(self, request: pb.ScoreRequest) -> None:
+        if not 1 <= len(request.prompts) <= MAX_PROMPTS:
+            raise InvalidRequest("prompts", f"must be 1 to {MAX_PROMPTS}, got {len(request.prompts)}")
+        for index, prompt in enumerate(request.prompts):
+            if not prompt.strip():
+                raise InvalidRequest(f"prompts[{index}]", "must not be empty")
+            if len(prompt.encode()) > self._max_prompt_bytes:
+                raise InvalidRequest(f"prompts[{index}]", f"exceeds {self._max_prompt_bytes} bytes")
+
+    def _version_message(self, entry: VersionEntry) -> pb.RankerVersion:
+        active = self._ranker.active
+        message = pb.RankerVersion(
+            name=entry.name,
+            version=entry.version,
+            active=active is not None and active.reference == f"{entry.name}/{entry.version}",
+            problem=entry.problem,
+        )
+        if entry.manifest is not None:
+            message.precision = entry.manifest.precision
+            message.created_at = entry.manifest.created_at
+            message.base_model = entry.manifest.base_model
+            if "kendall_tau" in entry.manifest.metrics:
+                message.kendall_tau = entry.manifest.metrics["kendall_tau"]
+        return message
+
+
+def _score_message(score: PromptScore) -> pb.PromptScore:
+    return pb.PromptScore(
+        score=score.score,
+        expected_tokens_p50=score.expected_tokens_p50,
+        expected_tokens_p90=score.expected_tokens_p90,
+    )

@@ -1,0 +1,110 @@
+"""From a client's message to a validated request. Every field is bounded here."""
+
+import hashlib
+import math
+import re
+
+from rankserve.server.errors import InvalidRequest
+from rankserve.server.requests import RequestSpec
+from rankserve.v1.scheduler_pb2 import ChatMessages, InferenceRequest
+
+MAX_PRIORITY = 1000
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ROLES = ("system", "user", "assistant", "tool")
+_MAX_METADATA_ENTRIES = 16
+_MAX_METADATA_BYTES = 256
+_MAX_TENANT_CHARACTERS = 128
+_MAX_STOP_SEQUENCES = 16
+# A week: longer deadlines are mistakes in the unit.
+_MAX_DEADLINE_MS = 7 * 24 * 3600 * 1000
+
+
+def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -> RequestSpec:
+    """Checks a request's fields.
+
+    Args:
+        message: as received.
+        max_prompt_bytes: longest prompt, or chat in total, in UTF-8 bytes.
+        replay: whether the server accepts `replay_*` fields.
+
+    Raises:
+        InvalidRequest: names the field and says what it must be.
+    """
+    if not _ID.fullmatch(message.id):
+        raise InvalidRequest("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+    size = len(message.prompt.encode()) + sum(len(m.content.encode()) for m in message.chat.messages)
+    if size > max_prompt_bytes:
+        raise InvalidRequest("prompt", f"is {size} bytes long, the limit is {max_prompt_bytes}")
+    if message.HasField("chat"):
+        prompt, ranking_text = _read_chat(message.chat)
+    else:
+        prompt = ranking_text = message.prompt
+    if not prompt.strip():
+        raise InvalidRequest("prompt", "must not be empty")
+    _check_sampling(message)
+    if abs(message.priority) > MAX_PRIORITY:
+        raise InvalidRequest("priority", f"must be within -{MAX_PRIORITY} and {MAX_PRIORITY}")
+    if len(message.tenant) > _MAX_TENANT_CHARACTERS:
+        raise InvalidRequest("tenant", f"must be at most {_MAX_TENANT_CHARACTERS} characters")
+    if message.deadline_ms > _MAX_DEADLINE_MS:
+        raise InvalidRequest("deadline_ms", f"must be at most {_MAX_DEADLINE_MS} (a week)")
+    _check_metadata(message)
+    return RequestSpec(
+        id=message.id,
+        fingerprint=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
+        prompt=prompt,
+        ranking_text=ranking_text,
+        max_tokens=message.sampling.max_tokens if message.sampling.HasField("max_tokens") else None,
+        priority=message.priority,
+        tenant=message.tenant,
+        deadline_ms=message.deadline_ms,
+        detached=message.detached,
+        result_only=message.result_only,
+        metadata=dict(message.metadata),
+        replay_input_tokens=_replay_tokens(message, "replay_input_tokens", replay),
+        replay_output_tokens=_replay_tokens(message, "replay_output_tokens", replay),
+    )
+
+
+def _read_chat(chat: ChatMessages) -> tuple[str, str]:
+    """The chat as one prompt, and what is ranked: the last user turn and the number of turns before."""
+    user_turns = [m.content for m in chat.messages if m.role == "user" and m.content.strip()]
+    if not user_turns:
+        raise InvalidRequest("chat.messages", "needs at least one user message that is not empty")
+    for message in chat.messages:
+        if message.role not in _ROLES:
+            raise InvalidRequest("chat.messages", f"role must be one of {', '.join(_ROLES)}")
+    prompt = "\n".join(f"{m.role}: {m.content}" for m in chat.messages)
+    earlier = len(user_turns) - 1
+    return prompt, f"[turn {earlier + 1}] {user_turns[-1]}" if earlier else user_turns[-1]
+
+
+def _check_sampling(message: InferenceRequest) -> None:
+    sampling = message.sampling
+    if sampling.HasField("max_tokens") and sampling.max_tokens < 1:
+        raise InvalidRequest("sampling.max_tokens", "must be at least 1; leave it out for the default")
+    if sampling.HasField("temperature") and not 0 <= sampling.temperature <= 10:
+        raise InvalidRequest("sampling.temperature", "must be between 0 and 10")
+    if sampling.HasField("top_p") and not (math.isfinite(sampling.top_p) and 0 < sampling.top_p <= 1):
+        raise InvalidRequest("sampling.top_p", "must be above 0 and at most 1")
+    if len(sampling.stop) > _MAX_STOP_SEQUENCES:
+        raise InvalidRequest("sampling.stop", f"must be at most {_MAX_STOP_SEQUENCES} sequences")
+
+
+def _check_metadata(message: InferenceRequest) -> None:
+    if len(message.metadata) > _MAX_METADATA_ENTRIES:
+        raise InvalidRequest("metadata", f"must be at most {_MAX_METADATA_ENTRIES} entries")
+    for key, value in message.metadata.items():
+        if len(key.encode()) + len(value.encode()) > _MAX_METADATA_BYTES:
+            raise InvalidRequest("metadata", f"entries must be at most {_MAX_METADATA_BYTES} bytes")
+
+
+def _replay_tokens(message: InferenceRequest, field: str, allowed: bool) -> int | None:
+    if not message.HasField(field):  # type: ignore[arg-type]
+        return None
+    if not allowed:
+        raise InvalidRequest(field, "replay is not enabled on this server (start it with --replay)")
+    tokens: int = getattr(message, field)
+    if tokens < 1:
+        raise InvalidRequest(field, "must be at least 1")
+    return tokens

@@ -1,0 +1,49 @@
+"""What an operator can set. Validated once, at the start."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ServerSettings(BaseModel):
+    """Settings of `rankserve serve`. Times are wall-clock."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=50051, ge=0, le=65535)
+    token_file: Path | None = None
+    allow_unauthenticated: bool = False
+
+    policy: str = "ranking"
+    ageing_tokens_per_s: float = Field(default=5.0, ge=0)
+    starvation_threshold_steps: int = Field(default=0, ge=0)
+    starvation_quantum_steps: int = Field(default=10, ge=1)
+    max_wait_ms: int | None = Field(default=None, ge=1)
+
+    engine: str = "simulated"
+    profile: str = ""
+    max_sequences: int | None = Field(default=None, ge=1)
+    max_batched_tokens: int | None = Field(default=None, ge=1)
+    kv_blocks: int | None = Field(default=None, ge=1)
+    time_scale: float = Field(default=1.0, gt=0, le=1000)
+    seed: int = 0
+
+    repository: Path | None = None
+    ranker: str | None = None
+    ranker_version: int | None = Field(default=None, ge=1)
+    ranker_threads: int = Field(default=1, ge=1)
+    ranker_timeout_ms: float = Field(default=5000, gt=0)
+    ranker_provider: str = "CPUExecutionProvider"
+
+    max_waiting: int = Field(default=10_000, ge=1)
+    max_waiting_bytes: int = Field(default=256 << 20, ge=1)
+    max_prompt_bytes: int = Field(default=256 << 10, ge=1)
+    default_max_tokens: int = Field(default=1024, ge=1)
+    replay: bool = False
+
+    flush_interval_ms: float = Field(default=5, ge=0)
+    retain_results: int = Field(default=5_000, ge=0)
+    retain_s: float = Field(default=600, ge=0)
+    drain_timeout_s: float = Field(default=30, ge=0)
+    drain_notice_s: float = Field(default=0, ge=0)
