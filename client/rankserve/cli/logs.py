@@ -1,0 +1,21 @@
+"""Logs of the commands: to stderr, so that stdout stays for results."""
+
+import sys
+
+import structlog
+
+
+def log_to_stderr() -> None:
+    """Lines for people on a terminal, JSON otherwise."""
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,138 @@
+"""`rankserve serve`: the gRPC server."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankserve.cli.extras import needs_extra
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 50051,
+    policy: Annotated[
+        str, typer.Option(help="Who goes first: fcfs, ranking, aged_ranking or sjf (oracle, for replays).")
+    ] = "ranking",
+    ageing_tokens_per_s: Annotated[
+        float,
+        typer.Option(help="aged_ranking: predicted tokens that one second of waiting makes up for."),
+    ] = 5.0,
+    max_wait_ms: Annotated[
+        int | None,
+        typer.Option(
+            help="Starvation bound: a request that waited this long goes before all of its priority."
+        ),
+    ] = None,
+    starvation_threshold_steps: Annotated[
+        int, typer.Option(help="The paper's bound: promote after this many LLM steps unscheduled; 0 = off.")
+    ] = 0,
+    starvation_quantum_steps: Annotated[
+        int, typer.Option(help="Steps for which a promoted request is protected from eviction.")
+    ] = 10,
+    repository: Annotated[
+        Path | None, typer.Option(help="Folder of ranker versions; default: the ranker that ships with us.")
+    ] = None,
+    ranker: Annotated[
+        str | None, typer.Option(help="Ranker name; default: the repository's active version.")
+    ] = None,
+    ranker_version: Annotated[int | None, typer.Option(help="Its version; default: the newest.")] = None,
+    ranker_threads: Annotated[int, typer.Option(help="CPU threads of the ranker.")] = 1,
+    ranker_timeout_ms: Annotated[
+        float, typer.Option(help="A request not scored by then is queued with a neutral score.")
+    ] = 5000,
+    ranker_provider: Annotated[
+        str, typer.Option(help="ONNX Runtime provider, e.g. CUDAExecutionProvider; refused if not to be had.")
+    ] = "CPUExecutionProvider",
+    engine: Annotated[str, typer.Option(help="The engine to drive.")] = "simulated",
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Simulated LLM: a100-llama3-8b, h100-llama3-8b, a100-llama3-70b-tp4, h100-llama3-70b-tp4."
+        ),
+    ] = "a100-llama3-8b",
+    max_sequences: Annotated[
+        int | None, typer.Option(help="Batch cap in sequences; default: the profile's.")
+    ] = None,
+    max_batched_tokens: Annotated[
+        int | None, typer.Option(help="Batch cap in tokens for one step; default: the profile's.")
+    ] = None,
+    kv_blocks: Annotated[
+        int | None, typer.Option(help="KV blocks of 16 tokens; default: the profile's.")
+    ] = None,
+    time_scale: Annotated[
+        float, typer.Option(help="Simulated LLM: how many of its seconds pass in one of ours.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated LLM's answer lengths.")] = 0,
+    replay: Annotated[
+        bool, typer.Option(help="Accept recorded answer lengths (replay_* fields) from clients.")
+    ] = False,
+    max_waiting: Annotated[int, typer.Option(help="Most requests waiting; more are refused.")] = 10_000,
+    max_prompt_bytes: Annotated[int, typer.Option(help="Longest prompt in bytes.")] = 256 << 10,
+    default_max_tokens: Annotated[
+        int, typer.Option(help="Longest answer of requests that set no max_tokens.")
+    ] = 1024,
+    drain_timeout_s: Annotated[
+        float, typer.Option(help="On SIGTERM, how long running requests may take to finish.")
+    ] = 30.0,
+    drain_notice_s: Annotated[
+        float,
+        typer.Option(help="On SIGTERM, seconds of NOT_SERVING health before requests are refused."),
+    ] = 0.0,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token that callers must send.")
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="Listen beyond loopback without a token.")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Once listening, print one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """Serve the gRPC API: rank requests by predicted output length and run them on an LLM.
+
+    Stops on SIGTERM or Ctrl-C after its running requests have finished.
+    """
+    options = {key: value for key, value in locals().items() if key != "json_output"}
+    with needs_extra("server"):
+        import asyncio
+
+        from pydantic import ValidationError
+
+        from rankserve.cli.logs import log_to_stderr
+        from rankserve.server.app import Listening
+        from rankserve.server.app import serve as run_server
+        from rankserve.server.settings import ServerSettings
+
+    def on_listening(listening: Listening) -> None:
+        if json_output:
+            print(
+                json.dumps(
+                    {
+                        "address": listening.address,
+                        "policy": listening.policy,
+                        "engine": listening.engine,
+                        "ranker_version": listening.ranker_version,
+                    }
+                )
+            )
+        else:
+            print(
+                f"rankserve listens on {listening.address}: policy {listening.policy},"
+                f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
+            )
+        sys.stdout.flush()
+
+    log_to_stderr()
+    try:
+        asyncio.run(run_server(ServerSettings(**options), on_listening))
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        print(f"rankserve serve: {option}: {first['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (ValueError, OSError) as error:
+        print(f"rankserve serve: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
