@@ -107,7 +107,7 @@ class ModelRepository:
         return self._folder(name, version)
 
     def _newest_usable(self, name: str) -> Path:
-        problems = []
+        problems: list[str] = []
         for version in reversed(self._listing().get(name, ())):
             entry = self._entry(name, version)
             if not entry.problem:
