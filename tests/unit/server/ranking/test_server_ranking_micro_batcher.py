@@ -191,10 +191,10 @@ async def test_the_newest_go_first_when_not_all_can_be_in_time() -> None:
     model = Model()
     model.hold()
     # So many that they need more than half of the timeout, at the 2.5 ms a prompt guessed before measuring.
-    async with batching(model, max_batch=1) as batcher:
+    async with batching(model, timeout_ms=20_000.0, max_batch=1) as batcher:
         first = await start(batcher, "0")
         await model.is_entered()
-        count = int(LONG_MS / 2.5)
+        count = int(20_000 / 2.5)
         tasks = [asyncio.ensure_future(batcher.score(str(number))) for number in range(1, count)]
         await asyncio.sleep(0)
         model.gate.set()
