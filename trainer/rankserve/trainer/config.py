@@ -1,0 +1,214 @@
+"""The training configuration: a TOML file, checked as it is read."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+OPT_MINI = "opt-mini"
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. The message names the file and the key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Source(_Section):
+    """Prompts with the output lengths of one LLM.
+
+    Lengths of different LLMs are not comparable, so lists are drawn within a source and tau is measured
+    within it.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    licence: Annotated[str, Field(min_length=1)]
+
+
+class FileSource(_Source):
+    """A JSONL(.gz) file in a format of ``rankserve.records.prompts``. ``path`` is relative to the config."""
+
+    kind: Literal["file"]
+    path: Path
+    model: str | None = None
+    limit: Count | None = None
+
+
+class HubSource(_Source):
+    """A dataset of the Hugging Face hub. ``length_column`` holds tokens: an integer or a list of them."""
+
+    kind: Literal["hub"]
+    dataset: str
+    subset: str | None = None
+    split: str = "train"
+    prompt_column: str = "prompt"
+    length_column: str = "output_tokens"
+    limit: Count | None = None
+
+
+class SyntheticSource(_Source):
+    """Generated prompts (``rankserve.trainer.synthetic``), training templates."""
+
+    kind: Literal["synthetic"]
+    count: Count
+    seed: int = 0
+
+
+Source = Annotated[FileSource | HubSource | SyntheticSource, Field(discriminator="kind")]
+
+
+class MiniShape(_Section):
+    """Shape of ``opt-mini``, trained from scratch."""
+
+    layers: Count = 4
+    hidden_size: Count = 256
+    heads: Count = 4
+    vocabulary: Annotated[int, Field(ge=300)] = 8192
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+        return self
+
+
+class ModelConfig(_Section):
+    """What is trained.
+
+    Attributes:
+        backbone: ``opt-mini``, a hub id (``facebook/opt-125m``) or a checkpoint folder. A folder is relative
+            to the config and has to start with ``.`` or ``/``.
+        max_length: longest prompt in tokens.
+        truncation_side: which end of a longer prompt is cut off.
+        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (opt-mini: 0.1).
+        mini: shape of ``opt-mini``.
+    """
+
+    backbone: str = OPT_MINI
+    max_length: Annotated[int, Field(ge=8)] = 512
+    truncation_side: Literal["left", "right"] = "right"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    mini: MiniShape | None = None
+
+    @model_validator(mode="after")
+    def _mini_only_for_opt_mini(self) -> Self:
+        if self.mini is not None and self.backbone != OPT_MINI:
+            raise ValueError(f"[model.mini] is the shape of {OPT_MINI}; {self.backbone} brings its own")
+        return self
+
+
+class OptimisationConfig(_Section):
+    """How it is trained.
+
+    Attributes:
+        list_size: prompts ranked against each other; one list is one step.
+        label: of a prompt with several samples: their "mean", or the first "sample" (the paper's).
+        bucket_tokens: lengths within a bucket of this many tokens count as equal; 0 for none, paper: 10.
+        epochs: passes over the training split.
+        learning_rate: peak, after the warm-up. About 2e-5 for a pretrained backbone, 1e-3 from scratch.
+        warmup_share: share of the steps during which the learning rate rises.
+        schedule: how it falls afterwards.
+        weight_decay: of AdamW.
+        evaluations_per_epoch: tau on the validation split is measured this often.
+        patience: stop after this many evaluations in a row without a better tau.
+        max_tokens_per_forward: a list is scored in parts of at most this many tokens, padding included; it
+            bounds memory and saves padding, and changes nothing else.
+    """
+
+    list_size: Annotated[int, Field(ge=2)] = 32
+    label: Literal["mean", "sample"] = "mean"
+    bucket_tokens: Annotated[int, Field(ge=0)] = 0
+    epochs: Count = 5
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    warmup_share: Share = 0.05
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    evaluations_per_epoch: Count = 2
+    patience: Count = 6
+    max_tokens_per_forward: Count = 2048
+
+
+class TrainConfig(_Section):
+    """Everything that decides a training run.
+
+    Attributes:
+        name: of the run; its folder is ``runs/<name>`` unless ``--output`` says otherwise.
+        licence: of the trained ranker, for its model card.
+        seed: of the initial weights, the order of the lists and dropout.
+        split: shares of training, validation and test; a prompt's side follows from the hash of its id.
+        sources: training data.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    licence: str = "Apache-2.0"
+    seed: int = 0
+    split: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
+    sources: Annotated[list[Source], Field(min_length=1)]
+    model: ModelConfig = ModelConfig()
+    optimisation: OptimisationConfig = OptimisationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if abs(sum(self.split) - 1.0) > 1e-6:
+            raise ValueError(f"split: the three shares must add up to 1, got {self.split}")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sources: each needs a name of its own, got {', '.join(names)}")
+        return self
+
+
+def load_config(path: Path, *, seed: int | None = None) -> TrainConfig:
+    """Reads a TOML file; paths in it become absolute.
+
+    Args:
+        path: the file.
+        seed: replaces the file's.
+
+    Raises:
+        ConfigError: not TOML, or a key is unknown, missing or out of range; names each key.
+        OSError: the file cannot be read.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from None
+    if seed is not None:
+        document["seed"] = seed
+    return parse_config(document, origin=path)
+
+
+def parse_config(document: dict[str, Any], *, origin: Path) -> TrainConfig:
+    """Checks a configuration; ``origin`` is the file that relative paths and errors refer to.
+
+    Raises:
+        ConfigError: a key is unknown, missing or out of range; names each key.
+    """
+    try:
+        config = TrainConfig.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{_key(issue['loc'])}: {issue['msg']}" for issue in error.errors())
+        raise ConfigError(f"{origin}: {problems}") from None
+    folder = origin.absolute().parent
+    sources = [
+        source.model_copy(update={"path": (folder / source.path).resolve()})
+        if isinstance(source, FileSource)
+        else source
+        for source in config.sources
+    ]
+    model = config.model
+    if model.backbone.startswith("."):
+        model = model.model_copy(update={"backbone": str((folder / model.backbone).resolve())})
+    return config.model_copy(update={"sources": sources, "model": model})
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """``("sources", 0, "file", "limit")`` as ``sources[0].limit``: without the name of the union's member."""
+    parts = [part for i, part in enumerate(location) if not (i == 2 and location[0] == "sources")]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return text.lstrip(".") or "config"
