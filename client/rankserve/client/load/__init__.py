@@ -1,0 +1,7 @@
+"""Load generation in an open loop: answers never pace the sending."""
+
+from rankserve.client.load.arrivals import Arrivals, Burst, Poisson, Recorded
+from rankserve.client.load.options import LoadOptions, Progress
+from rankserve.client.load.runner import run_load
+
+__all__ = ["Arrivals", "Burst", "LoadOptions", "Poisson", "Progress", "Recorded", "run_load"]

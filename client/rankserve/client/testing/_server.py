@@ -39,6 +39,8 @@ class FakeServer:
         self._lock = threading.RLock()
         self._requests: dict[str, FakeRequest] = {}
         self._held = False
+        self.reading = threading.Event()
+        self.reading.set()
         self._refusal: RankServeError | None = None
         # A Submit call takes one thread to answer; one more is left for the short calls.
         self._server = grpc.server(ThreadPoolExecutor(max_streams + 1))
@@ -65,9 +67,14 @@ class FakeServer:
         """Lets requests that come from now on wait, until ``release`` or ``fail_waiting``."""
         self._held = True
 
+    def hold_reading(self) -> None:
+        """Stops reading Submit streams, as a server that cannot keep up does, until ``release``."""
+        self.reading.clear()
+
     def release(self) -> None:
-        """Answers what waits, and again answers at once."""
+        """Answers what waits, and again reads and answers at once."""
         self._held = False
+        self.reading.set()
         for request in self._waiting():
             request.answer(self.answer)
 

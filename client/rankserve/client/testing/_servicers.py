@@ -147,6 +147,7 @@ class _Stream:
     def read(self, requests: Iterator[scheduler_pb2.SubmitRequest]) -> None:
         try:
             for message in requests:
+                self._server.reading.wait()
                 self._take(message.request)
         except Exception:  # grpc raises a bare Exception into the iterator of a lost call
             self.lost()
