@@ -6,6 +6,7 @@
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
     validation.jsonl.gz   id, prompt, lengths, source: what the exporter gates and calibrates on
+    trained_on.txt        hash of each training prompt, so that an evaluation can leave them out
     metrics.json          tau on validation and test with ceilings and baselines
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
@@ -19,6 +20,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from rankserve.records.jsonl import write_jsonl
+from rankserve.records.prompts import prompt_id
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data import SourceData
 from rankserve.trainer.model import RankerModel
@@ -36,6 +38,7 @@ class RunFolder:
         self.model = path / "model"
         self.checkpoints = path / "checkpoints"
         self._config = path / "config.json"
+        self._trained_on = path / "trained_on.txt"
         self._metrics = path / "metrics.json"
         self._run = path / "run.json"
 
@@ -63,9 +66,22 @@ class RunFolder:
         if before["data_sha256"] != document["data_sha256"]:
             raise RunError(f"the training data changed since {self.path} was begun: use another --output")
 
+    @property
+    def is_complete(self) -> bool:
+        return self._run.exists()
+
+    def settings(self) -> dict[str, Any]:
+        """What ``run.json`` of a completed run holds."""
+        settings: dict[str, Any] = json.loads(self._run.read_text(encoding="utf-8"))
+        return settings
+
+    def trained_on(self) -> frozenset[str]:
+        """``prompt_id`` of every training prompt of a completed run."""
+        return frozenset(self._trained_on.read_text(encoding="utf-8").split())
+
     def finished_metrics(self) -> dict[str, Any] | None:
         """The metrics of a completed run, else None."""
-        if not self._run.exists():
+        if not self.is_complete:
             return None
         metrics: dict[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
         return metrics
@@ -102,6 +118,8 @@ class RunFolder:
                 for record in source.validation
             ),
         )
+        hashes = {prompt_id(record.prompt) for source in sources for record in source.train}
+        self._trained_on.write_text("".join(f"{digest}\n" for digest in sorted(hashes)), encoding="utf-8")
         _write_json(self._metrics, metrics)
         _write_json(
             self._run,

@@ -1,0 +1,70 @@
+"""`rankserve train`: a ranker from prompts and output lengths."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankserve.cli.extras import needs_extra
+
+
+def train(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", exists=True, dir_okay=False, help="TOML file; see trainer/recipes."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Run folder. Default: runs/NAME, NAME from the config."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder from its last checkpoint.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Replaces the seed of the config.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as one JSON object.")] = False,
+) -> None:
+    """Train a ranker: prompts and output lengths in, a run folder for `rankserve export` out.
+
+    Progress goes to stderr. An interrupted run continues with --resume.
+    """
+    with needs_extra("trainer"):
+        from rankserve.trainer.config import ConfigError, load_config
+        from rankserve.trainer.data import DataError
+        from rankserve.trainer.model import RankerModelError
+        from rankserve.trainer.run_folder import RunError
+        from rankserve.trainer.training import train as run_training
+
+    from rankserve.records.jsonl import RecordError
+
+    try:
+        settings = load_config(config, seed=seed)
+        folder = output or Path("runs") / settings.name
+        metrics = run_training(
+            settings, folder, resume=resume, progress=lambda line: typer.echo(line, err=True)
+        )
+    except (ConfigError, RecordError, DataError, RankerModelError, RunError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if as_json:
+        typer.echo(json.dumps({"run": str(folder), **metrics}))
+        return
+    for split in ("validation", "test"):
+        if metrics[split] is not None:
+            for name, figures in metrics[split]["by_source"].items():
+                typer.echo(f"{split}, {name}: {describe(figures)}")
+    typer.echo(f"Run folder: {folder}. Next: rankserve export {folder} --repository models --name NAME")
+
+
+def describe(figures: dict[str, float]) -> str:
+    """One line for the figures of one source."""
+    line = f"tau {figures['kendall_tau']:.3f} on {figures['prompts']:.0f} prompts"
+    if "ceiling_mean" in figures:
+        line += (
+            f" (ceiling {figures['ceiling_mean']:.3f}, another sample {figures['ceiling_sample']:.3f}; "
+            f"against the mean of the samples {figures['kendall_tau_mean']:.3f})"
+        )
+    return (
+        f"{line}; baselines: TF-IDF + ridge {figures['baseline_tfidf_ridge']:.3f}, "
+        f"prompt length {figures['baseline_prompt_length']:.3f}"
+    )
