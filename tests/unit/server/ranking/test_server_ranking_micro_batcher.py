@@ -131,6 +131,30 @@ async def test_a_cancelled_prompt_is_not_scored() -> None:
     assert model.batches == [["0"], ["2"]]
 
 
+async def test_a_prompt_cancelled_just_before_its_batch_starts_is_not_scored() -> None:
+    model = Model()
+    async with batching(model) as batcher:
+        (await start(batcher, "1")).cancel()
+        assert await batcher.score("2") == 2
+    assert model.batches == [["2"]]
+
+
+async def test_prompts_that_gave_up_leave_their_place_to_others() -> None:
+    model = Model()
+    model.hold()
+    async with batching(model, max_pending=2) as batcher:
+        first = await start(batcher, "0")
+        await model.is_entered()
+        for _ in range(2):
+            gone = [await start(batcher, "1"), await start(batcher, "2")]
+            for task in gone:
+                task.cancel()
+            await asyncio.gather(*gone, return_exceptions=True)
+        kept = await start(batcher, "3")
+        model.gate.set()
+        assert list(await asyncio.gather(first, kept)) == [0, 3]
+
+
 async def test_a_prompt_cancelled_while_it_is_scored_disturbs_nobody() -> None:
     model = Model()
     model.hold()
@@ -228,6 +252,18 @@ async def test_single_prompts_take_turns_with_score_many() -> None:
     assert model.batches == [["10", "11"], ["1", "2"], ["12", "13"], ["3"], ["14", "15"]]
 
 
+async def test_several_score_many_do_not_starve_single_prompts() -> None:
+    model = Model()
+    model.hold()
+    async with batching(model, max_batch=1) as batcher:
+        bulks = [asyncio.create_task(batcher.score_many([bulk] * 4)) for bulk in ("10", "20", "30")]
+        await model.is_entered()
+        single = await start(batcher, "1")
+        model.gate.set()
+        await asyncio.gather(single, *bulks)
+    assert model.batches[1] == ["1"]
+
+
 async def test_score_many_gives_up_on_a_hung_model() -> None:
     model = Model()
     model.hold()
@@ -249,6 +285,23 @@ async def test_score_many_can_be_cancelled() -> None:
         model.gate.set()
         assert await batcher.score("3") == 3
     assert ["2"] not in model.batches
+
+
+async def test_score_many_cancelled_while_it_waits_is_not_scored() -> None:
+    model = Model()
+    model.hold()
+    async with batching(model) as batcher:
+        first = await start(batcher, "0")
+        await model.is_entered()
+        bulk = asyncio.create_task(batcher.score_many(["1", "2"]))
+        await asyncio.sleep(0)
+        bulk.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bulk
+        model.gate.set()
+        assert await first == 0
+        assert await batcher.score("3") == 3
+    assert model.batches == [["0"], ["3"]]
 
 
 async def test_closing_finishes_what_waits_and_refuses_what_comes() -> None:

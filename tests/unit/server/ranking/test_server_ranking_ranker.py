@@ -217,6 +217,18 @@ async def test_a_swap_does_not_wait_for_the_old_version_and_lets_it_finish(ranke
     assert await before == PromptScore(7.0, "toy/1", None, None)
 
 
+async def test_a_version_closes_once_another_replaced_it(ranker: Ranker, publish_version: Publish) -> None:
+    publish_version()
+    first, second = await ranker.load(), await ranker.load()
+    await ranker.activate(first)
+    await ranker.activate(first)
+    assert (await first.score("one")).score == -2.0
+    await ranker.activate(second)
+    await ranker.aclose()
+    with pytest.raises(ScoringError, match="closed"):
+        await first.score("one")
+
+
 async def test_a_late_model_gives_neutral_scores_until_it_returns(ranker: Ranker) -> None:
     gate = threading.Event()
 
