@@ -18,6 +18,8 @@ def kendall_tau(scores: ArrayLike, output_tokens: ArrayLike) -> float:
 
     0 where it is undefined: fewer than two prompts, or all scores or all lengths equal.
     """
+    if np.size(scores) < 2:
+        return 0.0
     tau = float(stats.kendalltau(-np.asarray(scores, dtype=np.float64), output_tokens).statistic)
     return 0.0 if np.isnan(tau) else tau
 

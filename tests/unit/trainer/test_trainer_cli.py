@@ -1,0 +1,95 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rankserve.cli.evaluate import evaluate
+from rankserve.cli.train import train
+from rankserve.records.jsonl import write_jsonl
+from rankserve.trainer.synthetic import generate
+
+app = typer.Typer()
+app.command()(train)
+app.command()(evaluate)
+
+CONFIG = """
+name = "tiny"
+[[sources]]
+kind = "file"
+name = "mine"
+licence = "MIT"
+path = "prompts.jsonl.gz"
+[model]
+max_length = 32
+[model.mini]
+layers = 1
+hidden_size = 16
+heads = 2
+vocabulary = 300
+[optimisation]
+epochs = 1
+learning_rate = 5e-3
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    write_jsonl(
+        tmp_path / "prompts.jsonl.gz",
+        ({"prompt": record.prompt, "lengths": record.output_lengths} for record in generate(250, 0)),
+    )
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_train_then_evaluate(config: Path, tmp_path: Path) -> None:
+    runner, run = CliRunner(), str(tmp_path / "run")
+    trained = runner.invoke(app, ["train", "--config", str(config), "--output", run, "--seed", "5", "--json"])
+    assert trained.exit_code == 0, trained.output
+    document = json.loads(trained.stdout)
+    assert document["run"] == run
+    assert document["training"]["prompts"] < 250
+    assert "validation tau" in trained.stderr
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == 5
+
+    again = runner.invoke(app, ["train", "--config", str(config), "--output", run])
+    assert again.exit_code == 1
+    assert "--resume" in again.stderr
+
+    data = str(tmp_path / "prompts.jsonl.gz")
+    judged = runner.invoke(app, ["evaluate", run, "--data", data, "--json"])
+    assert judged.exit_code == 0, judged.output
+    figures = json.loads(judged.stdout)
+    assert figures["trained_on"] == document["training"]["prompts"]
+    assert figures["prompts"] + figures["trained_on"] == 250
+    told = runner.invoke(app, ["evaluate", run, "--data", data])
+    assert "ceiling" in told.stdout
+    assert "left out" in told.stderr
+
+
+def test_an_unreadable_line_is_named(config: Path) -> None:
+    plain = config.with_name("prompts.jsonl")
+    plain.write_text('{"prompt": "a", "output_tokens": 3}\n{"prompt": 7}\n')
+    config.write_text(CONFIG.replace("prompts.jsonl.gz", "prompts.jsonl"))
+    result = CliRunner().invoke(
+        app, ["train", "--config", str(config), "--output", str(config.parent / "run")]
+    )
+    assert result.exit_code == 1
+    assert f"{plain}:2: " in result.stderr
+    assert not (config.parent / "run").exists()
+
+
+def test_without_the_extra_the_command_to_install_it_is_printed(config: Path) -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from rankserve.cli.train import train; from pathlib import Path\n"
+        f"train(Path({str(config)!r}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "pip install 'rankserve[trainer]'" in run.stderr

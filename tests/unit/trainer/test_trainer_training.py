@@ -1,0 +1,249 @@
+"""Whole runs on tiny models."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTConfig, OPTForCausalLM
+
+from rankserve.records.prompts import prompt_id, read_prompts
+from rankserve.trainer.backbones import train_tokenizer
+from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
+from rankserve.trainer.config import TrainConfig, parse_config
+from rankserve.trainer.data import DataError, load_sources
+from rankserve.trainer.model import RankerModel, RankerModelError
+from rankserve.trainer.run_folder import RunError, RunFolder
+from rankserve.trainer.synthetic import generate
+from rankserve.trainer.training import train
+
+SYNTHETIC = {"kind": "synthetic", "name": "made", "licence": "Apache-2.0", "count": 400, "seed": 1}
+
+
+def tiny_config(**changes: Any) -> TrainConfig:
+    document: dict[str, Any] = {
+        "name": "tiny",
+        "seed": 3,
+        "sources": [SYNTHETIC],
+        "model": {
+            "max_length": 48,
+            "mini": {"layers": 1, "hidden_size": 32, "heads": 2, "vocabulary": 400},
+        },
+        "optimisation": {"list_size": 16, "epochs": 3, "learning_rate": 5e-3, "evaluations_per_epoch": 2},
+    }
+    for section, values in changes.items():
+        document[section] = {**document[section], **values} if isinstance(values, dict) else values
+    return parse_config(document, origin=Path("tiny.toml"))
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
+    torch.set_num_threads(1)
+    folder, lines = tmp_path_factory.mktemp("runs") / "tiny", list[str]()
+    return folder, train(tiny_config(), folder, progress=lines.append), lines
+
+
+def losses(lines: list[str]) -> list[float]:
+    return [float(line.split("loss ")[1].split(",")[0]) for line in lines if "loss " in line]
+
+
+def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
+    folder, metrics, lines = finished
+    assert losses(lines)[-1] < losses(lines)[0] < math.log(16)
+    assert metrics["kendall_tau"] > 0.25
+    assert metrics["kendall_tau"] == max(entry["kendall_tau"] for entry in metrics["training"]["history"])
+    assert metrics["validation"]["kendall_tau"] == pytest.approx(metrics["kendall_tau"], abs=1e-6)
+    for split in ("validation", "test"):
+        figures = metrics[split]["by_source"]["made"]
+        assert figures["kendall_tau"] < figures["ceiling_mean"] < 0.85
+        assert {
+            "kendall_tau_mean",
+            "ceiling_sample",
+            "baseline_tfidf_ridge",
+            "baseline_prompt_length",
+        } <= set(figures)
+    assert json.loads((folder / "metrics.json").read_text()) == metrics
+
+
+def test_the_run_folder_is_what_the_exporter_expects(
+    finished: tuple[Path, dict[str, Any], list[str]],
+) -> None:
+    folder = finished[0]
+    assert json.loads((folder / "run.json").read_text()) == {
+        "base_model": "opt-mini",
+        "max_length": 48,
+        "pad_token_id": 1,
+        "truncation_side": "right",
+        "training_data": ["made (Apache-2.0)"],
+        "calibration_source": "made",
+        "licence": "Apache-2.0",
+    }
+    assert {path.name for path in (folder / "model").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    [source] = load_sources(tiny_config())
+    validation = list(read_prompts(folder / "validation.jsonl.gz"))
+    assert [record.prompt for record in validation] == [record.prompt for record in source.validation]
+    assert [record.output_lengths for record in validation] == [
+        record.output_lengths for record in source.validation
+    ]
+
+
+def test_the_saved_tokenizer_encodes_alike_alone_and_in_hugging_face(
+    finished: tuple[Path, dict[str, Any], list[str]],
+) -> None:
+    model = finished[0] / "model"
+    alone = Tokenizer.from_file(str(model / "tokenizer.json"))
+    assert alone.truncation is None
+    assert alone.padding is None
+    theirs = AutoTokenizer.from_pretrained(model)  # type: ignore[no-untyped-call]
+    for text in ("Write a haiku.", "Zażółć \U0001f9ca\n\ttabs", "x" * 300):
+        assert alone.encode(text).ids == theirs(text)["input_ids"]
+        assert alone.encode(text).ids[0] == 2
+        assert alone.decode(alone.encode(text).ids) == text
+
+
+def test_others_can_load_the_model(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
+    model = finished[0] / "model"
+    theirs = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    row = torch.tensor([[2, 40, 41, 42]])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            RankerModel.from_pretrained(model)(row, torch.ones_like(row)), theirs(input_ids=row).logits[:, 0]
+        )
+
+
+def interrupt_at(line: int) -> Callable[[str], None]:
+    seen = 0
+
+    def progress(_: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == line:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    folder, metrics, _ = finished
+    for line in (1, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config(), tmp_path / "run", resume=line > 1, progress=interrupt_at(line))
+    assert RunFolder(tmp_path / "run").last_checkpoint() is not None
+    assert not RunFolder(tmp_path / "run").is_complete
+    resumed = train(tiny_config(), tmp_path / "run", resume=True, progress=silent)
+    expected = load_file(folder / "model" / "model.safetensors")
+    found = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    for key in ("kendall_tau", "validation", "test"):
+        assert resumed[key] == metrics[key]
+    assert resumed["training"]["history"] == metrics["training"]["history"]
+
+
+def test_a_checkpoint_that_was_cut_off_while_written_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((10, "{}"), (20, '{"global'), (30, None)):
+        checkpoint = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        if state is not None:
+            (checkpoint / "trainer_state.json").write_text(state)
+    assert RunFolder(tmp_path).last_checkpoint() == tmp_path / "checkpoints" / "checkpoint-10"
+
+
+def test_a_folder_with_a_run_is_not_overwritten(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
+    folder, metrics, _ = finished
+    with pytest.raises(RunError, match="--resume"):
+        train(tiny_config(), folder, progress=silent)
+    with pytest.raises(RunError, match="optimisation"):
+        train(tiny_config(optimisation={"epochs": 4}), folder, resume=True, progress=silent)
+    assert train(tiny_config(), folder, resume=True, progress=silent) == metrics
+
+
+def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    config = tiny_config(sources=[{"kind": "file", "name": "f", "licence": "MIT", "path": str(data)}])
+
+    def write(extra: int) -> None:
+        rows = [{"prompt": f"number {i}", "output_tokens": i + extra} for i in range(1, 80)]
+        data.write_text("\n".join(map(json.dumps, rows)))
+
+    write(extra=0)
+    RunFolder(tmp_path / "run").begin(config, load_sources(config), resume=False)
+    write(extra=1)
+    with pytest.raises(RunError, match="data changed"):
+        train(config, tmp_path / "run", resume=True, progress=silent)
+
+
+@pytest.mark.parametrize("shape", ["125m", "350m"])
+def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([record.prompt for record in generate(200, 5)], 400)
+    post_norm = {"do_layer_norm_before": False, "word_embed_proj_dim": 16} if shape == "350m" else {}
+    OPTForCausalLM(
+        OPTConfig(  # type: ignore[no-untyped-call]
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            ffn_dim=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            **{"word_embed_proj_dim": 32, **post_norm},
+        )
+    ).save_pretrained(tmp_path / "opt")
+    tokenizer.save_pretrained(tmp_path / "opt")
+    lines: list[str] = []
+    config = tiny_config(
+        model={"backbone": str(tmp_path / "opt"), "mini": None},
+        optimisation={"epochs": 2, "learning_rate": 3e-3, "label": "sample", "bucket_tokens": 10},
+    )
+    train(config, tmp_path / "run", progress=lines.append)
+    assert losses(lines)[-1] < losses(lines)[0]
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert saved["architectures"] == ["OPTForSequenceClassification"]
+    assert saved["word_embed_proj_dim"] == (16 if shape == "350m" else 32)
+    assert saved["pad_token_id"] == tokenizer.pad_token_id
+
+
+def test_a_backbone_too_short_for_max_length_is_refused(
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
+    config = tiny_config(model={"backbone": str(finished[0] / "model"), "mini": None, "max_length": 64})
+    with pytest.raises(RankerModelError, match="max_length is 64"):
+        train(config, tmp_path / "run", progress=silent)
+
+
+def test_evaluation_leaves_out_what_was_trained_on(
+    finished: tuple[Path, dict[str, Any], list[str]],
+) -> None:
+    folder, metrics, _ = finished
+    [source] = load_sources(tiny_config())
+    everything = [*source.train, *source.test]
+    figures = evaluate_checkpoint(folder, everything)
+    assert figures["trained_on"] == len(source.train)
+    assert figures["prompts"] == len(source.test)
+    assert figures["kendall_tau"] == pytest.approx(metrics["test"]["kendall_tau"], abs=1e-6)
+    assert RunFolder(folder).trained_on() == {prompt_id(record.prompt) for record in source.train}
+    assert evaluate_checkpoint(folder / "model", everything)["trained_on"] == 0
+    with pytest.raises(DataError, match="0 of"):
+        evaluate_checkpoint(folder, source.train)
+
+
+def test_an_unfinished_run_is_not_evaluated(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(RankerModelError, match="unfinished"):
+        evaluate_checkpoint(tmp_path, list(generate(5, 0)))
