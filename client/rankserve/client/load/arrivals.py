@@ -29,7 +29,7 @@ class Arrivals(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Poisson:
-    """Independent arrivals, ``rate`` a second on average: the paper's (section 5.1) and most benchmarks'."""
+    """Independent arrivals, ``rate`` a second on average: the paper's, and most benchmarks'."""
 
     rate: float
     seed: int = 0

@@ -8,6 +8,7 @@ import statistics
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rankserve.client._client import AsyncSchedulerClient
@@ -79,6 +80,9 @@ class _LoadRun:
         self._options = options
         self._on_progress = on_progress
         run_id = uuid.uuid4().hex[:12]
+        if not self._options.replay:
+            # Lengths of other answers say nothing about an answer that is not one of theirs.
+            workload = [replace(record, output_tokens=None, other_lengths=()) for record in workload]
         planned = sorted(zip(arrivals.times(workload), range(len(workload)), workload, strict=True))
         self._tracker = Tracker(
             {f"{run_id}.{place}": TrackedRequest(record, time_s) for time_s, place, record in planned}
@@ -213,7 +217,7 @@ def _request(request_id: str, record: WorkloadRecord, options: LoadOptions) -> R
         tenant=record.tenant,
         deadline_ms=math.ceil((options.request_timeout_s or 0) * 1000),
         result_only=options.result_only,
-        replay_output_tokens=record.output_tokens if options.replay else None,
+        replay_output_tokens=record.output_tokens,
         replay_input_tokens=record.input_tokens if options.replay else None,
     )
 
