@@ -27,13 +27,15 @@ def read_version(folder: Path) -> RankerManifest:
 
 
 def _problem(folder: Path, manifest: RankerManifest) -> str:
-    identity = (manifest.name, manifest.version)
     calibration = manifest.calibration
     knots = (
         () if calibration is None else (calibration.scores, calibration.tokens_p50, calibration.tokens_p90)
     )
-    if (folder.parent.name, folder.name) != tuple(map(str, identity)):
+    texts = (manifest.precision, manifest.base_model, manifest.created_at, manifest.licence)
+    if (manifest.name, manifest.version) != (folder.parent.name, int(folder.name)):
         return f"names itself {manifest.name}/{manifest.version}; a version may not be moved or renamed"
+    if not all(isinstance(text, str) for text in texts):
+        return "states a precision, base_model, created_at or licence that is not text"
     if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
         return "states no sha256 by file name"
     if not _is_count(manifest.max_length) or manifest.max_length < 1:

@@ -19,6 +19,9 @@ from rankserve.server.ranking.manifest_checks import read_version
 
 log = structlog.get_logger(__name__)
 
+# What the API can name: its version is a uint32, and 0 asks for the newest.
+_VERSIONS = range(1, 2**32)
+
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
@@ -136,7 +139,10 @@ class ModelRepository:
 
     def _listing(self) -> dict[str, list[int]]:
         try:
-            return {name: version_numbers(self.path, name) for name in ranker_names(self.path)}
+            return {
+                name: [version for version in version_numbers(self.path, name) if version in _VERSIONS]
+                for name in ranker_names(self.path)
+            }
         except OSError as error:
             raise RankerVersionError(f"{self.path}: unreadable ({error.strerror})") from error
 

@@ -138,7 +138,7 @@ def _open_session(model: Path, providers: Sequence[str], threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Patterns are kept for every shape ever seen, and here almost every shape is new.
+    # Patterns are kept for every shape ever seen (3 KiB each), and here almost every shape is new.
     options.enable_mem_pattern = False
     available = set(onnxruntime.get_available_providers())
     # ONNX Runtime warns on stderr about a name it does not know; ours is the better message.

@@ -54,6 +54,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "calibration",
     ),
     "metrics": (lambda folder: edit_manifest(folder, metrics={"kendall_tau": "high"}), "metrics"),
+    "version is text": (lambda folder: edit_manifest(folder, version="2"), "names itself toy/2"),
+    "precision is a number": (lambda folder: edit_manifest(folder, precision=8), "precision"),
     "another's manifest": (lambda folder: edit_manifest(folder, version=9), "names itself toy/9"),
 }
 
@@ -130,6 +132,16 @@ def test_several_names_and_no_pointer_ask_for_a_name(
     publish_version("two", 1)
     with pytest.raises(RankerVersionError, match="there are one/1, two/1; name one of them"):
         repository.resolve()
+
+
+@pytest.mark.parametrize("folder", ["0", "4294967296", "v2", "-1", ".tmp-3"])
+def test_folders_that_are_no_version_are_left_alone(
+    repository: ModelRepository, publish_version: Publish, folder: str
+) -> None:
+    good = publish_version()
+    (good.parent / folder).mkdir()
+    assert [entry.version for entry in repository.list_versions()] == [1]
+    assert repository.resolve() == good
 
 
 @pytest.mark.parametrize("path", ["empty", "absent"])
