@@ -1,7 +1,8 @@
 """What a manifest must satisfy beyond being readable; a JSON document may hold any type, and NaN."""
 
-import math
+import sys
 from pathlib import Path
+from typing import Any
 
 from rankserve.records.ranker_version import (
     MANIFEST,
@@ -10,6 +11,9 @@ from rankserve.records.ranker_version import (
     read_manifest,
     verify_files,
 )
+
+# Beyond any ranker's; tokenizers without a limit state 10**30.
+LONGEST = 65_536
 
 
 def read_version(folder: Path) -> RankerManifest:
@@ -38,9 +42,9 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         return "states a precision, base_model, created_at or licence that is not text"
     if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
         return "states no sha256 by file name"
-    if not _is_count(manifest.max_length) or manifest.max_length < 1:
-        return f"states max_length {manifest.max_length!r}, not a positive integer"
-    if not _is_count(manifest.pad_token_id):
+    if not _is_integer(manifest.max_length) or not 1 <= manifest.max_length <= LONGEST:
+        return f"states max_length {manifest.max_length!r}, not an integer from 1 to {LONGEST}"
+    if not _is_integer(manifest.pad_token_id) or not 0 <= manifest.pad_token_id < 2**31:
         return f"states pad_token_id {manifest.pad_token_id!r}, not a token id"
     if manifest.truncation_side not in ("left", "right"):
         return f"states truncation_side {manifest.truncation_side!r}, not 'left' or 'right'"
@@ -53,13 +57,14 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
     return ""
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return _is_integer(value) or isinstance(value, float)
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    # Not `math.isfinite`, which overflows on an integer that no float holds.
+    return _is_number(value) and abs(value) <= sys.float_info.max

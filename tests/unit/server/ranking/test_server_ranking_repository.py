@@ -44,6 +44,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "",
     ),
     "length in words": (lambda folder: edit_manifest(folder, max_length="12"), "max_length '12'"),
+    "no length limit": (lambda folder: edit_manifest(folder, max_length=10**30), "max_length 1000"),
+    "neutral overflows": (lambda folder: edit_manifest(folder, neutral_score=10**400), "neutral_score 1000"),
     "pad token": (lambda folder: edit_manifest(folder, pad_token_id=-1), "pad_token_id -1"),
     "truncation side": (lambda folder: edit_manifest(folder, truncation_side="top"), "truncation_side 'top'"),
     "neutral NaN": (lambda folder: edit_manifest(folder, neutral_score=float("nan")), "neutral_score nan"),
