@@ -30,7 +30,7 @@ def test_labels() -> None:
     assert length_label(shorter, bucket_tokens=10) == length_label(record, bucket_tokens=10)
 
 
-def test_a_source_is_split_by_id_and_nothing_trained_on_is_held_out(tmp_path: Path) -> None:
+def test_a_source_is_split_by_id_and_nothing_held_out_is_trained_on(tmp_path: Path) -> None:
     lines = [
         json.dumps({"id": f"r{i}", "prompt": f"prompt {i % 150}", "output_tokens": i + 1}) for i in range(300)
     ]
@@ -60,10 +60,37 @@ def test_a_source_too_small_to_rank_is_named(tmp_path: Path) -> None:
         load_sources(config)
 
 
-def test_model_and_limit_of_a_file(tmp_path: Path) -> None:
-    lines = [json.dumps({"prompt": f"p{i}", "lengths_by_model": {"a": 1 + i, "b": 5 + i}}) for i in range(9)]
-    source = file_source(tmp_path / "a.jsonl", lines, model="b", limit=2)
+def test_an_auxiliary_source_is_only_trained_on_and_never_on_what_another_holds_out(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": f"r{i}", "prompt": f"prompt {i}", "output_tokens": i + 1}) for i in range(300)]
+    others = [json.dumps({"id": f"o{i}", "prompt": f"prompt {i}", "output_tokens": 9}) for i in range(600)]
+    main = file_source(tmp_path / "main.jsonl", lines)
+    auxiliary = file_source(tmp_path / "other.jsonl", others, auxiliary=True)
+    first, second = load_sources(TrainConfig(name="x", sources=[main, auxiliary]))
+    assert (second.validation, second.test) == ((), ())
+    held_out = {record.prompt for record in first.validation + first.test}
+    assert held_out
+    assert not [record for record in first.train + second.train if record.prompt in held_out]
+    assert len(second.train) > 300
+    with pytest.raises(ValueError, match="auxiliary"):
+        TrainConfig(name="x", sources=[auxiliary])
+
+
+def test_which_llm_of_a_file(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"p{i}", "lengths_by_model": {"a": 1 + i, "b": 5 + i}}) for i in range(2)]
+    source = file_source(tmp_path / "a.jsonl", lines, model="b")
     assert [record.output_lengths for record in read_source(source)] == [(5,), (6,)]
+
+
+def test_a_limit_samples_a_sorted_file_evenly_and_alike(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": f"r{i}", "prompt": f"p{i}", "output_tokens": i + 1}) for i in range(1000)]
+    source = file_source(tmp_path / "a.jsonl", lines, limit=200)
+    records = read_source(source)
+    assert len(records) == 200
+    assert records == read_source(source)
+    order = [record.output_lengths[0] for record in records]
+    assert order == sorted(order)
+    assert 60 < sum(length > 500 for length in order) < 140
+    assert 15 < sum(split_of(record.id) != "train" for record in records) < 65
 
 
 def test_a_hub_dataset_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,11 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerFast:
 
 
 def train_tokenizer(prompts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of these prompts; encodes any text, begun with ``</s>`` as in OPT."""
+    """A byte-level BPE tokenizer of these prompts; encodes any text, between two ``</s>``.
+
+    OPT begins with one. The other gives a model trained from scratch one token to pool at, whatever a prompt
+    ends in.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -77,7 +81,7 @@ def train_tokenizer(prompts: Iterable[str], vocabulary: int) -> PreTrainedTokeni
         ),
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{_BOS} $A", special_tokens=[(_BOS, tokenizer.token_to_id(_BOS))]
+        single=f"{_BOS} $A {_BOS}", special_tokens=[(_BOS, tokenizer.token_to_id(_BOS))]
     )
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=_BOS, eos_token=_BOS, pad_token=_PAD, unk_token="<unk>"

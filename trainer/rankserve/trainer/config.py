@@ -25,10 +25,19 @@ class _Source(_Section):
 
     Lengths of different LLMs are not comparable, so lists are drawn within a source and tau is measured
     within it.
+
+    Attributes:
+        name: of the source; with the licence, for the model card.
+        licence: of the data.
+        auxiliary: trained on, but neither validated nor reported: lengths of another LLM than the one that
+            the ranker is for.
+        limit: use this many prompts at most, an even sample picked by the hash of their ids.
     """
 
     name: Annotated[str, Field(min_length=1)]
     licence: Annotated[str, Field(min_length=1)]
+    auxiliary: bool = False
+    limit: Count | None = None
 
 
 class FileSource(_Source):
@@ -37,7 +46,6 @@ class FileSource(_Source):
     kind: Literal["file"]
     path: Path
     model: str | None = None
-    limit: Count | None = None
 
 
 class HubSource(_Source):
@@ -49,7 +57,6 @@ class HubSource(_Source):
     split: str = "train"
     prompt_column: str = "prompt"
     length_column: str = "output_tokens"
-    limit: Count | None = None
 
 
 class SyntheticSource(_Source):
@@ -160,6 +167,8 @@ class TrainConfig(_Section):
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"sources: each needs a name of its own, got {', '.join(names)}")
+        if all(source.auxiliary for source in self.sources):
+            raise ValueError("sources: at least one must not be auxiliary, to select the checkpoint by")
         return self
 
 

@@ -1,6 +1,6 @@
 """Training data: sources read, split by the hash of each prompt's id, and labelled."""
 
-import itertools
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,10 @@ class DataError(ValueError):
 
 @dataclass(slots=True, frozen=True)
 class SourceData:
-    """One source, split. No prompt of validation or test stands in training too."""
+    """One source, split. No prompt held out by any source is trained on by any.
+
+    ``validation`` and ``test`` of an auxiliary source are empty.
+    """
 
     name: str
     licence: str
@@ -33,16 +36,32 @@ def load_sources(config: TrainConfig) -> list[SourceData]:
         DataError: a source is too small to train on, or a hub dataset cannot be read.
         OSError: a file cannot be opened.
     """
-    return [_split(source, read_source(source), config.split) for source in config.sources]
+    splits = [_split(read_source(source), config.split) for source in config.sources]
+    held_out = {
+        record.prompt
+        for source, split in zip(config.sources, splits, strict=True)
+        if not source.auxiliary
+        for record in (*split["validation"], *split["test"])
+    }
+    return [
+        _source_data(source, split, held_out) for source, split in zip(config.sources, splits, strict=True)
+    ]
 
 
-def read_source(source: Source) -> Iterator[PromptRecord]:
-    """The records of one source, in its order."""
+def read_source(source: Source) -> list[PromptRecord]:
+    """The records of one source, in its order; ``limit`` of them."""
     if isinstance(source, FileSource):
-        return read_prompts(source.path, model=source.model, limit=source.limit)
-    if isinstance(source, HubSource):
-        return _read_hub(source)
-    return generate(source.count, source.seed)
+        records = list(read_prompts(source.path, model=source.model))
+    elif isinstance(source, HubSource):
+        records = list(_read_hub(source))
+    else:
+        records = list(generate(source.count, source.seed))
+    if source.limit is None or len(records) <= source.limit:
+        return records
+    # By another hash than the split's, which a share of its values would skew.
+    digests = [hashlib.blake2b(record.id.encode(), person=b"limit").digest() for record in records]
+    chosen = sorted(sorted(range(len(records)), key=digests.__getitem__)[: source.limit])
+    return [records[i] for i in chosen]
 
 
 def length_label(
@@ -60,23 +79,24 @@ def length_label(
 
 
 def _split(
-    source: Source, records: Iterable[PromptRecord], fractions: tuple[float, float, float]
-) -> SourceData:
+    records: Iterable[PromptRecord], fractions: tuple[float, float, float]
+) -> dict[str, list[PromptRecord]]:
     sides: dict[str, list[PromptRecord]] = {"train": [], "validation": [], "test": []}
     for record in records:
         sides[split_of(record.id, fractions)].append(record)
-    trained_on = {record.prompt for record in sides["train"]}
-    held_out = {
-        side: tuple(record for record in sides[side] if record.prompt not in trained_on)
-        for side in ("validation", "test")
-    }
-    if len(sides["train"]) < 2 or len(held_out["validation"]) < 2:
+    return sides
+
+
+def _source_data(source: Source, split: dict[str, list[PromptRecord]], held_out: set[str]) -> SourceData:
+    train = tuple(record for record in split["train"] if record.prompt not in held_out)
+    validation = () if source.auxiliary else tuple(split["validation"])
+    test = () if source.auxiliary else tuple(split["test"])
+    if len(train) < 2 or (len(validation) < 2 and not source.auxiliary):
         raise DataError(
-            f"source {source.name!r} gives {len(sides['train'])} training and "
-            f"{len(held_out['validation'])} validation prompts, ranking needs at least 2 of each: "
-            f"add data or raise the shares in `split`"
+            f"source {source.name!r} gives {len(train)} training and {len(validation)} validation prompts, "
+            f"ranking needs at least 2 of each: add data or change the shares in `split`"
         )
-    return SourceData(source.name, source.licence, tuple(sides["train"]), **held_out)
+    return SourceData(source.name, source.licence, train, validation, test)
 
 
 def _read_hub(source: HubSource) -> Iterator[PromptRecord]:
@@ -96,7 +116,7 @@ def _read_hub(source: HubSource) -> Iterator[PromptRecord]:
             f"dataset {source.dataset!r} has no column {', '.join(sorted(missing))}, only "
             f"{', '.join(rows.column_names)}: set prompt_column and length_column"
         )
-    for number, row in enumerate(itertools.islice(rows, source.limit)):
+    for number, row in enumerate(rows):
         lengths = row[source.length_column]
         try:
             yield parse_prompt(

@@ -129,7 +129,7 @@ class RunFolder:
                 "pad_token_id": tokenizer.pad_token_id,
                 "truncation_side": config.model.truncation_side,
                 "training_data": [f"{source.name} ({source.licence})" for source in sources],
-                "calibration_source": sources[0].name,
+                "calibration_source": next(source.name for source in sources if source.validation),
                 "licence": config.licence,
             },
         )

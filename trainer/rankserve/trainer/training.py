@@ -79,6 +79,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
                 lengths_matrix(source.validation),
             )
             for source in sources
+            if source.validation
         ],
         tokenizer.pad_token_id,
         progress,
