@@ -12,7 +12,7 @@ from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.scheduling.starvation import StarvationSettings
 
-KV_BLOCKS = 24
+KV_BLOCKS = 8
 BLOCK_SIZE = 16
 MAX_MODEL_LEN = 96
 
@@ -22,9 +22,9 @@ class ServerMachine(RuleBasedStateMachine):
 
     @initialize(
         policy=st.sampled_from(["fcfs", "ranking", "aged_ranking", "sjf"]),
-        threshold_steps=st.sampled_from([0, 2, 5]),
-        max_wait_s=st.sampled_from([None, 3.0, 12.0]),
-        max_sequences=st.integers(1, 6),
+        threshold_steps=st.sampled_from([0, 0, 4]),
+        max_wait_s=st.sampled_from([None, 2.0, 5.0, 20.0]),
+        max_sequences=st.integers(1, 4),
         max_batched_tokens=st.sampled_from([6, 24, 200]),
     )
     def start(
@@ -53,7 +53,7 @@ class ServerMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         score=st.integers(-3, 3),
         deadline=st.none() | st.floats(0.5, 30.0),
-        count=st.integers(1, 4),
+        count=st.integers(1, 8),
     )
     def submit(
         self, prompt_tokens: int, answer: int, priority: int, score: int, deadline: float | None, count: int
@@ -166,4 +166,4 @@ class ServerMachine(RuleBasedStateMachine):
 
 
 TestServer = ServerMachine.TestCase
-TestServer.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestServer.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
