@@ -3,13 +3,11 @@
 from importlib.util import find_spec
 
 
-class MissingExtra(ImportError):  # noqa: N818 - reads as what it is
+class MissingExtra(ModuleNotFoundError):  # noqa: N818 - reads as what it is
     """A part of RankServe was imported without the packages of its extra."""
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(f"{package} is missing: pip install 'rankserve[{extra}]'", name=package)
-        self.extra = extra
-        self.command = f"pip install 'rankserve[{extra}]'"
 
 
 def require(extra: str, *packages: str) -> None:

@@ -29,6 +29,8 @@ STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "text.color": INK,
+    # Policies are named by users: a dollar sign is a dollar sign.
+    "text.parse_math": False,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#9CA3AF",
     "axes.spines.top": False,

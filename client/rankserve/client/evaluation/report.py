@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rankserve.client.evaluation import as_html, as_json, as_markdown
+from rankserve.client.evaluation import as_html, as_json, as_markdown, as_text
 from rankserve.client.evaluation.content import Report, build_report
 from rankserve.records.results import Run
 
@@ -13,6 +13,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     ".html": as_html.render,
     ".md": as_markdown.render,
     ".json": as_json.render,
+    ".txt": as_text.render,
 }
 
 
@@ -20,7 +21,7 @@ def write_report(path: Path, runs: Sequence[Run]) -> Report:
     """Compares the runs with the first FCFS run among them and writes the report.
 
     Args:
-        path: ends in .html, .md or .json. Its folder is made if missing.
+        path: ends in .html, .md, .json or .txt. Its folder is made if missing.
         runs: at least one.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from rankserve.client.load.arrivals import Arrivals, Burst, Poisson, Recorded
 from rankserve.client.load.options import LoadOptions, Progress
+from rankserve.client.load.progress import ProgressLine
 from rankserve.client.load.runner import run_load
 
-__all__ = ["Arrivals", "Burst", "LoadOptions", "Poisson", "Progress", "Recorded", "run_load"]
+__all__ = ["Arrivals", "Burst", "LoadOptions", "Poisson", "Progress", "ProgressLine", "Recorded", "run_load"]

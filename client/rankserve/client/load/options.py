@@ -8,7 +8,8 @@ class LoadOptions:
     """How to send a workload.
 
     Attributes:
-        replay: ask for exactly the recorded lengths, where the workload has them and the server allows it.
+        replay: ask for exactly the recorded lengths, where the workload has them. The server must allow it.
+            Requests without ``max_tokens`` then ask for that of the longest recorded answer.
         result_only: no token events: less traffic. First-token times then come from the server's clock.
         streams: Submit streams to spread the requests over.
         request_timeout_s: give a request up this long after it was sent; the server is told so too.

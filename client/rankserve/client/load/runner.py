@@ -80,9 +80,7 @@ class _LoadRun:
         self._options = options
         self._on_progress = on_progress
         run_id = uuid.uuid4().hex[:12]
-        if not self._options.replay:
-            # Lengths of other answers say nothing about an answer that is not one of theirs.
-            workload = [replace(record, output_tokens=None, other_lengths=()) for record in workload]
+        workload = _prepared(workload, replay=options.replay)
         planned = sorted(zip(arrivals.times(workload), range(len(workload)), workload, strict=True))
         self._tracker = Tracker(
             {f"{run_id}.{place}": TrackedRequest(record, time_s) for time_s, place, record in planned}
@@ -206,6 +204,16 @@ class _LoadRun:
         )
 
 
+def _prepared(workload: Sequence[WorkloadRecord], *, replay: bool) -> list[WorkloadRecord]:
+    if not replay:
+        # Lengths of other answers say nothing about an answer that is not one of theirs.
+        return [replace(r, output_tokens=None, input_tokens=None, other_lengths=()) for r in workload]
+    # Or the server's default would cut recorded answers short. The same for all: a request's own length is
+    # what nobody but an oracle may know.
+    longest = max((record.output_tokens or 0 for record in workload), default=0) or None
+    return [r if r.max_tokens is not None else replace(r, max_tokens=longest) for r in workload]
+
+
 def _request(request_id: str, record: WorkloadRecord, options: LoadOptions) -> Request:
     return Request(
         prompt=record.prompt,
@@ -218,7 +226,7 @@ def _request(request_id: str, record: WorkloadRecord, options: LoadOptions) -> R
         deadline_ms=math.ceil((options.request_timeout_s or 0) * 1000),
         result_only=options.result_only,
         replay_output_tokens=record.output_tokens,
-        replay_input_tokens=record.input_tokens if options.replay else None,
+        replay_input_tokens=record.input_tokens,
     )
 
 

@@ -1,0 +1,161 @@
+"""`rankserve load`: send a workload to a server and measure what comes back."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rankserve.cli.extras import needs_extra
+
+if TYPE_CHECKING:
+    from rankserve.client.load import Arrivals
+    from rankserve.records.workload import WorkloadRecord
+
+
+def load(
+    target: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The server; `rankserve serve` starts one.")
+    ] = "127.0.0.1:50051",
+    workload: Annotated[
+        Path | None,
+        typer.Option(
+            "--workload",
+            "-w",
+            exists=True,
+            dir_okay=False,
+            help="JSONL(.gz) of requests, or prompts and lengths.",
+        ),
+    ] = None,
+    synthetic: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Send N generated prompts instead of a workload.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", "-r", help="Poisson arrivals: requests per wall-clock second.")
+    ] = None,
+    burst: Annotated[bool, typer.Option("--burst", help="Send everything at once.")] = False,
+    speed: Annotated[
+        float, typer.Option(help="Recorded arrivals: their seconds that pass in one wall-clock second.")
+    ] = 1.0,
+    requests: Annotated[
+        int | None, typer.Option("--requests", "-n", min=1, help="Send only the first N of the workload.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Whose lengths, where the workload has those of several LLMs.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the arrivals and the generated prompts.")] = 0,
+    replay: Annotated[
+        bool,
+        typer.Option(help="Ask for the recorded lengths; the server must run with --replay."),
+    ] = True,
+    token_events: Annotated[
+        bool, typer.Option("--token-events", help="Stream tokens, for client-side first-token times.")
+    ] = False,
+    streams: Annotated[int, typer.Option(min=1, help="Streams to spread the requests over.")] = 1,
+    request_timeout_s: Annotated[
+        float | None, typer.Option(help="Give a request up this long after it was sent.")
+    ] = None,
+    total_timeout_s: Annotated[
+        float | None, typer.Option(help="Give everything up this long after the start.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the server's token.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the results as JSONL, for `rankserve report`."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+) -> None:
+    """Send requests at planned times, however slowly they are answered, and print latencies and tau.
+
+    Without --rate or --burst, requests are sent at the times recorded in the workload. Latencies are in the
+    LLM's own seconds: wall clock times the server's time scale. Exit status 1 if any request failed.
+    """
+    with needs_extra("load"):
+        from rankserve.client.evaluation import build_report
+        from rankserve.client.evaluation.as_json import to_json
+        from rankserve.client.evaluation.as_text import render_run
+    import asyncio
+
+    from rankserve.client import AsyncSchedulerClient, RankServeError
+    from rankserve.client.load import LoadOptions, ProgressLine, run_load
+    from rankserve.records.jsonl import RecordError
+    from rankserve.records.results import Run, write_run
+
+    async def send() -> Run:
+        token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
+        async with AsyncSchedulerClient(target, token=token) as client:
+            return await run_load(client, records, arrivals, options, on_progress=ProgressLine(sys.stderr))
+
+    try:
+        records, name = _workload(workload, synthetic, requests, model, seed)
+        arrivals = _arrivals(records, rate, burst, speed, seed)
+        options = LoadOptions(
+            replay=replay,
+            result_only=not token_events,
+            streams=streams,
+            request_timeout_s=request_timeout_s,
+            total_timeout_s=total_timeout_s,
+            workload_name=name,
+        )
+        run = asyncio.run(send())
+        if output is not None:
+            write_run(output, run.header, run.results)
+    except (RecordError, RankServeError, ValueError, OSError) as error:
+        print(f"rankserve load: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+    report = build_report([run])
+    metrics = report.columns[0].metrics
+    if as_json:
+        print(json.dumps({"target": target, **to_json(report)["runs"][0]}))
+    else:
+        print(render_run(metrics), end="")
+    for outcome, message in sorted({result.outcome: result.error for result in run.results}.items()):
+        if message:
+            print(f"rankserve load: {outcome}: {message}", file=sys.stderr)
+    if metrics.failed:
+        raise typer.Exit(1)
+
+
+def _workload(
+    path: Path | None, synthetic: int | None, requests: int | None, model: str | None, seed: int
+) -> "tuple[list[WorkloadRecord], str]":
+    """The records to send, and the workload's name."""
+    from rankserve.records.workload import WorkloadRecord, read_workload
+
+    if (path is None) == (synthetic is None):
+        raise typer.BadParameter("say either --workload FILE or --synthetic N")
+    if path is not None:
+        return list(read_workload(path, model=model, limit=requests)), path.name
+    from rankserve.trainer.synthetic import generate
+
+    count = synthetic if requests is None else min(requests, synthetic or 0)
+    records = [
+        WorkloadRecord(
+            id=prompt.id,
+            prompt=prompt.prompt,
+            output_tokens=prompt.output_lengths[-1],
+            other_lengths=prompt.output_lengths[:-1],
+        )
+        for prompt in generate(count or 0, seed, templates="held_out", samples=4)
+    ]
+    return records, f"synthetic, held-out templates, seed {seed}"
+
+
+def _arrivals(
+    records: "list[WorkloadRecord]", rate: float | None, burst: bool, speed: float, seed: int
+) -> "Arrivals":
+    from rankserve.client.load import Burst, Poisson, Recorded
+
+    if rate is not None and burst:
+        raise typer.BadParameter("say either --rate or --burst")
+    if burst:
+        return Burst()
+    if rate is not None:
+        return Poisson(rate, seed)
+    if any(record.arrival_s is None for record in records):
+        raise typer.BadParameter("the workload records no arrival times: say --rate R or --burst")
+    return Recorded(speed)
