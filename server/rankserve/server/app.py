@@ -65,12 +65,13 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
     loaded = await ranker.load(settings.ranker, settings.ranker_version)
     check_fit(scheduler.policy, loaded)
-    await ranker.activate(loaded)
+    await ranker.activate(loaded, move_pointer=False)
     dispatcher = Dispatcher(scheduler, engine, ranker, settings)
 
     server = grpc.aio.server(interceptors=interceptors, options=(("grpc.so_reuseport", 0),))
     health = health_aio.HealthServicer()
-    add_SchedulerServiceServicer_to_server(SchedulerService(dispatcher, settings), server)
+    scheduler_service = SchedulerService(dispatcher, settings)
+    add_SchedulerServiceServicer_to_server(scheduler_service, server)
     swap = RankerSwap(dispatcher)
     add_RankerServiceServicer_to_server(
         RankerService(ranker, swap, max_prompt_bytes=settings.max_prompt_bytes), server
@@ -106,6 +107,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         await asyncio.sleep(settings.drain_notice_s)
         await dispatcher.drain(settings.drain_timeout_s)
     # Streams end by themselves once their last request has; the grace is for their last messages.
+    scheduler_service.end_streams()
     await server.stop(grace=5)
     await ranker.aclose()
     engine_task.cancel()

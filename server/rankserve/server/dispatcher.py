@@ -237,6 +237,8 @@ class Dispatcher:
         return live
 
     def _attach(self, live: LiveRequest, stream: EventStream) -> None:
+        if stream in live.streams:
+            return
         stream.put(Accepted(live.spec.id, live.accept_time))
         if live.queued_s is not None:
             stream.put(self._queued_event(live))
@@ -244,7 +246,7 @@ class Dispatcher:
             stream.put_tokens(live.spec.id, 0, live.request.output_tokens, "".join(live.text))
         if live.outcome is not None:
             stream.put(live.outcome)
-        elif stream not in live.streams:
+        else:
             live.streams.append(stream)
             stream.open_requests.add(live.spec.id)
 

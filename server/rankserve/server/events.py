@@ -91,6 +91,12 @@ class EventStream:
             self.open_requests.discard(event.request_id)
         self._ready.set()
 
+    def refuse(self, request_id: str, error: RequestError) -> None:
+        """Tells of a request that was not accepted. One that was may have the same id, and goes on."""
+        self._growing.pop(request_id, None)
+        self._pending.append(Failed(request_id, error))
+        self._ready.set()
+
     def put_tokens(self, request_id: str, offset: int, count: int, text: str) -> None:
         growing = self._growing.get(request_id)
         if growing is None:

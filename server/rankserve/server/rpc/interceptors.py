@@ -1,6 +1,7 @@
 """What every call passes first: who calls, and whether the bytes are a message at all."""
 
 import hmac
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,12 @@ class MalformedMessageInterceptor(grpc.aio.ServerInterceptor):
 
             async def unary_stream(request: Any, context: Any) -> AsyncIterator[Any]:
                 await _refuse_malformed(request, context)
-                async for response in streaming(request, context):
+                responses = streaming(request, context)
+                if inspect.isawaitable(responses):
+                    # Not a generator: it writes to the context, as the health service's Watch does.
+                    await responses
+                    return
+                async for response in responses:
                     yield response
 
             return grpc.unary_stream_rpc_method_handler(

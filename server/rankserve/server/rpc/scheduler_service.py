@@ -8,7 +8,7 @@ import grpc
 
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.errors import RequestError
-from rankserve.server.events import EventStream, Failed
+from rankserve.server.events import EventStream
 from rankserve.server.rpc.errors import abort
 from rankserve.server.rpc.messages import events_to_messages, request_state
 from rankserve.server.rpc.validation import to_spec
@@ -29,17 +29,26 @@ class SchedulerService(SchedulerServiceServicer):
         self._settings = settings
         self._clock = clock
         self._started_s = clock()
+        self._submit_streams: set[EventStream] = set()
+
+    def end_streams(self) -> None:
+        """Takes no further request on any open stream; each ends with the terminal event of its last one."""
+        for stream in self._submit_streams:
+            stream.complete()
 
     async def Submit(
         self, request_iterator: AsyncIterator[pb.SubmitRequest], context: Context
     ) -> AsyncIterator[pb.SubmitResponse]:
         stream = EventStream()
+        self._submit_streams.add(stream)
         reader = asyncio.create_task(self._read(request_iterator, stream))
         try:
             async for events in self._flushes(stream):
                 yield pb.SubmitResponse(events=events)
-            await reader
+            if reader.done():
+                await reader
         finally:
+            self._submit_streams.discard(stream)
             reader.cancel()
             self._dispatcher.stream_lost(stream)
 
@@ -108,7 +117,7 @@ class SchedulerService(SchedulerServiceServicer):
                 try:
                     self._submit(message.request, stream)
                 except RequestError as error:
-                    stream.put(Failed(message.request.id, error))
+                    stream.refuse(message.request.id, error)
         finally:
             stream.complete()
 

@@ -1,0 +1,82 @@
+"""Servers for the tests of this folder: real processes, judged when they end."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.messages import PROMPT_MARKER
+from support.server_process import Connection, ServerProcess, StartServer
+from support.toy_ranker import publish
+
+MAX_LENGTH = 64
+
+
+def judge(server: ServerProcess) -> None:
+    """What holds for every server, whatever a test did to it."""
+    status = server.stop()
+    assert status == 0, server.stderr
+    assert "Traceback" not in server.stderr, server.stderr
+    assert server.rest_of_stdout == ""
+    assert PROMPT_MARKER not in server.stderr, "a prompt was logged"
+
+
+@contextmanager
+def servers(folder: Path, default_repository: Path) -> Iterator[StartServer]:
+    started: list[ServerProcess] = []
+
+    def start(*options: str, repository: Path | None = None) -> ServerProcess:
+        server_folder = folder / f"server-{len(started)}"
+        path = repository or default_repository
+        server = ServerProcess(server_folder, "--repository", str(path), *options)
+        started.append(server)
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.stop()
+    for server in started:
+        judge(server)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the version toy/1, for servers that only read it."""
+    path = tmp_path_factory.mktemp("models")
+    publish(path, "toy", 1, max_length=MAX_LENGTH)
+    return path
+
+
+@pytest.fixture
+def own_repository(tmp_path: Path) -> Path:
+    """A repository of the test's own: toy/1, toy/2 whose scores are 100 higher, plain/1 uncalibrated."""
+    path = tmp_path / "models"
+    publish(path, "toy", 1, max_length=MAX_LENGTH)
+    publish(path, "toy", 2, offset=100.0, max_length=MAX_LENGTH)
+    publish(path, "plain", 1, calibration=None, max_length=MAX_LENGTH)
+    return path
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, repository: Path) -> Iterator[StartServer]:
+    """Starts servers that end, and are judged, with the test."""
+    with servers(tmp_path, repository) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def slow_server(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[ServerProcess]:
+    """Shared: four slots and about 10 ms a token, so a test can hold a request where it wants it."""
+    with servers(tmp_path_factory.mktemp("slow"), repository) as start:
+        yield start("--replay", "--max-sequences", "4")
+
+
+@pytest.fixture
+async def slow(slow_server: ServerProcess) -> AsyncIterator[Connection]:
+    """A connection to the slow server, which holds nothing before and after the test."""
+    async with Connection(slow_server.address) as connection:
+        await connection.until_idle()
+        yield connection
+        await connection.until_idle()
