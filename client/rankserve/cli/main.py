@@ -2,7 +2,12 @@
 
 import typer
 
+from rankserve.cli.demo import demo
+from rankserve.cli.evaluate import evaluate
+from rankserve.cli.load import load
+from rankserve.cli.report import report
 from rankserve.cli.serve import serve
+from rankserve.cli.train import train
 
 app = typer.Typer(
     help="Serve LLM requests in the order of their predicted output length.",
@@ -10,9 +15,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
+app.command()(train)
+app.command()(evaluate)
 app.command()(serve)
-
-
-@app.callback()
-def _main() -> None:
-    pass
+app.command()(load)
+app.command()(report)

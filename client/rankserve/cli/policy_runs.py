@@ -1,0 +1,109 @@
+"""The same workload under several policies, each on a real server process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+from rankserve.client import AsyncSchedulerClient
+from rankserve.client.load import Arrivals, LoadOptions, Progress, run_load
+from rankserve.records.results import Run
+from rankserve.records.workload import WorkloadRecord
+
+_STOP_TIMEOUT_S = 60.0
+# A command that measures must end even if a server hangs.
+_RUN_TIMEOUT_S = 1800.0
+
+
+class ServerProcessError(RuntimeError):
+    """A server process did not start, or did not end as it should. The message holds what it logged last."""
+
+
+def run_policies(
+    policies: Sequence[str],
+    workload: Sequence[WorkloadRecord],
+    arrivals: Arrivals,
+    server_options: Mapping[str, object],
+    *,
+    workload_name: str,
+    on_progress: Callable[[str, Progress], None],
+) -> list[Run]:
+    """Runs the workload once for each policy, one after the other, and returns the runs in that order.
+
+    Args:
+        policies: names, as `rankserve serve --policy` takes them.
+        workload: replayed with its recorded lengths.
+        arrivals: the same for every policy.
+        server_options: further options of `rankserve serve`, e.g. ``{"max_sequences": 32}``.
+        workload_name: for the record.
+        on_progress: called with the policy and how far its run is.
+
+    Raises:
+        ServerProcessError: a server did not start or did not exit with status 0.
+    """
+    options = LoadOptions(workload_name=workload_name, total_timeout_s=_RUN_TIMEOUT_S)
+
+    async def send(address: str, policy: str) -> Run:
+        async with AsyncSchedulerClient(address) as client:
+            return await run_load(
+                client, workload, arrivals, options, on_progress=lambda p: on_progress(policy, p)
+            )
+
+    runs = []
+    for policy in policies:
+        with running_server({**server_options, "policy": policy, "replay": True}) as address:
+            runs.append(asyncio.run(send(address, policy)))
+    return runs
+
+
+@contextmanager
+def running_server(options: Mapping[str, object]) -> Iterator[str]:
+    """A `rankserve serve` process on a free port of loopback, stopped with SIGTERM at the end.
+
+    Args:
+        options: of the command, with underscores; None and False leave one out.
+
+    Yields:
+        Its address, "127.0.0.1:PORT".
+
+    Raises:
+        ServerProcessError: it did not start or did not exit with status 0.
+    """
+    command = [sys.executable, "-c", "from rankserve.cli.main import app; app()"]
+    command += ["serve", "--host", "127.0.0.1", "--port", "0", "--json"]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            command.append("--" + name.replace("_", "-"))
+            command += [] if value is True else [str(value)]
+    with tempfile.TemporaryFile("w+") as log:
+        # One thread of BLAS and of the ranker: the load generator needs the other core.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
+        )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise ServerProcessError(f"the server did not start:\n{_tail(log)}")
+            yield json.loads(line)["address"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                status = process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                status = process.wait()
+        if status != 0:
+            raise ServerProcessError(f"the server exited with status {status}:\n{_tail(log)}")
+
+
+def _tail(log: IO[str]) -> str:
+    log.seek(0)
+    return "".join(log.readlines()[-20:]).strip()
