@@ -124,25 +124,15 @@ def _workload(
     path: Path | None, synthetic: int | None, requests: int | None, model: str | None, seed: int
 ) -> "tuple[list[WorkloadRecord], str]":
     """The records to send, and the workload's name."""
-    from rankserve.records.workload import WorkloadRecord, read_workload
+    from rankserve.cli.synthetic import synthetic_workload
+    from rankserve.records.workload import read_workload
 
     if (path is None) == (synthetic is None):
         raise typer.BadParameter("say either --workload FILE or --synthetic N")
     if path is not None:
         return list(read_workload(path, model=model, limit=requests)), path.name
-    from rankserve.trainer.synthetic import generate
-
-    count = synthetic if requests is None else min(requests, synthetic or 0)
-    records = [
-        WorkloadRecord(
-            id=prompt.id,
-            prompt=prompt.prompt,
-            output_tokens=prompt.output_lengths[-1],
-            other_lengths=prompt.output_lengths[:-1],
-        )
-        for prompt in generate(count or 0, seed, templates="held_out", samples=4)
-    ]
-    return records, f"synthetic, held-out templates, seed {seed}"
+    count = min(synthetic or 0, requests or synthetic or 0)
+    return synthetic_workload(count, seed)
 
 
 def _arrivals(
