@@ -1,0 +1,125 @@
+"""What ranking gains on real prompts with real output lengths, end to end.
+
+Trains a ranker on `alpaca_vicuna7b` (17,971 prompts, four Vicuna-7B samples each), exports it, and replays
+the held-out test prompts with a recorded length against real server processes that drive the simulated LLM,
+under FCFS, ranking, aged ranking and the oracle, at loads below, at and above its capacity. Prints Markdown.
+
+    python benchmarks/real_prompts.py                 # train, export, replay: about half an hour on 2 cores
+    python benchmarks/real_prompts.py --run RUN       # with a run folder of `rankserve train`
+
+Needs `pip install 'rankserve[all]'` and the data folder (--data). The prompts are CC BY-NC 4.0.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rankserve.cli.policy_runs import run_policies
+from rankserve.client.evaluation import build_report
+from rankserve.client.evaluation.as_markdown import render
+from rankserve.client.load import Poisson, Progress
+from rankserve.records.prompts import split_of
+from rankserve.records.results import write_run
+from rankserve.records.workload import WorkloadRecord, read_workload
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
+POLICIES = ("fcfs", "ranking", "aged_ranking", "sjf")
+
+
+def main() -> None:
+    options = parse_options()
+    if not options.data.exists():
+        sys.exit(f"no data at {options.data}: say where alpaca_vicuna7b.jsonl.gz is with --data")
+    options.output.mkdir(parents=True, exist_ok=True)
+    run = options.run or options.output / "run"
+    if not (run / "metrics.json").exists():
+        recipe = ROOT / "trainer" / "recipes" / "alpaca_vicuna7b.toml"
+        rankserve("train", "--config", recipe, "--output", run)
+    repository = options.output / "models"
+    export = rankserve("export", run, "--repository", repository, "--name", "alpaca-vicuna7b", "--json")
+    version = json.loads(export)["version"]
+    print_ranker(run)
+
+    workload = [r for r in read_workload(options.data) if split_of(r.id) == "test"][: options.requests]
+    server_options = {
+        "repository": repository,
+        "ranker": "alpaca-vicuna7b",
+        "ranker_version": version,
+        "profile": options.profile,
+        "max_sequences": options.max_sequences,
+        "time_scale": options.time_scale,
+    }
+    for rate in options.rates:
+        replay(workload, rate, server_options, options)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help="alpaca_vicuna7b.jsonl.gz")
+    parser.add_argument("--run", type=Path, help="a trained run folder; default: train one")
+    parser.add_argument("--output", type=Path, default=ROOT / "out" / "real_prompts", help="results go here")
+    parser.add_argument("--profile", default="a100-llama3-8b", help="simulated LLM")
+    parser.add_argument("--max-sequences", type=int, default=64, help="batch cap")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[20.0, 40.0, 60.0], help="requests per simulated second"
+    )
+    parser.add_argument("--requests", type=int, default=2000, help="at most this many held-out prompts")
+    parser.add_argument("--time-scale", type=float, default=4.0, help="simulated seconds in one of ours")
+    parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
+    return parser.parse_args()
+
+
+def rankserve(*arguments: object) -> str:
+    """Runs a command of RankServe and returns its stdout; its progress goes to stderr."""
+    command = [sys.executable, "-c", "from rankserve.cli.main import app; app()", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def print_ranker(run: Path) -> None:
+    """The ranker's order on the test split, between its baselines and its ceiling."""
+    (figures,) = json.loads((run / "metrics.json").read_text())["test"]["by_source"].values()
+    print(f"## Order of {figures['prompts']:.0f} held-out prompts\n")
+    print("| ordered by | Kendall's tau-b |\n|---|---|")
+    for label, key in (
+        ("prompt length", "baseline_prompt_length"),
+        ("TF-IDF + ridge", "baseline_tfidf_ridge"),
+        ("**this ranker**", "kendall_tau"),
+        ("another sample of the prompt", "ceiling_sample"),
+        ("mean of the three other samples (ceiling)", "ceiling_mean"),
+    ):
+        print(f"| {label} | {figures[key]:.3f} |")
+    print()
+
+
+def replay(
+    workload: list[WorkloadRecord], rate: float, server_options: dict[str, object], options: argparse.Namespace
+) -> None:
+    """One load: all policies on the same arrivals."""
+
+    def show(policy: str, progress: Progress) -> None:
+        if sys.stderr.isatty():
+            text = f"\r\033[K{rate:g}/s {policy}: {progress.finished}/{progress.total} finished"
+            print(text, end="", file=sys.stderr, flush=True)
+
+    runs = run_policies(
+        POLICIES,
+        workload,
+        Poisson(rate * options.time_scale, options.seed),
+        server_options,
+        workload_name=f"alpaca_vicuna7b, {len(workload)} held-out prompts",
+        on_progress=show,
+    )
+    for policy, run in zip(POLICIES, runs, strict=True):
+        write_run(options.output / f"{rate:g}-{policy}.jsonl.gz", run.header, run.results)
+    print(f"\n## {rate:g} requests per simulated second\n")
+    print(render(build_report(runs)))
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
