@@ -4,13 +4,13 @@ PROTO_BIN := .venv-proto/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Stubs refuse to load on a protobuf or grpcio older than the tools that made them, so they are made with
 # the oldest that pyproject.toml promises.
-PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.30.2" "mypy-protobuf==3.6.0" "googleapis-common-protos==1.70.0"
+PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" "googleapis-common-protos==1.70.0"
 SOURCES := client server trainer exporter proto benchmarks tests
 
-.PHONY: help demo test check format proto clean
+.PHONY: help demo test test-base check format proto clean
 
 help:  ## Show this help
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,13 @@ demo: .venv/.demo  ## Run the demo: a real server, a simulated LLM, FCFS against
 
 test: .venv/.dev  ## Run every test
 	$(BIN)/python -m pytest
+
+# What a caller gets from `pip install rankserve`, at the oldest versions it promises to work with.
+OLDEST := "grpcio==1.73.1" "grpcio-status==1.73.1" "protobuf==6.31.1" "googleapis-common-protos==1.70.0" "typer==0.15.1"
+test-base:  ## Run the client's tests on a base install with the oldest promised versions
+	rm -rf .venv-base && $(PYTHON) -m venv .venv-base
+	.venv-base/bin/python -m pip install --quiet --disable-pip-version-check . pytest pytest-asyncio pytest-timeout $(OLDEST)
+	.venv-base/bin/python -m pytest tests/unit/client tests/unit/records
 
 check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rules, proto lint, stub drift
 	$(BIN)/ruff check .
@@ -64,4 +71,4 @@ proto: build/stubs/.made  ## Regenerate the stubs in proto/rankserve/v1
 	cp build/stubs/rankserve/v1/*_pb2* proto/rankserve/v1/
 
 clean:  ## Remove what can be rebuilt
-	rm -rf .venv .venv-proto build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-proto .venv-base build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,129 @@
+"""Records on disk: read back as written, and a bad line is named by file and line."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from rankserve.records.jsonl import RecordError, read_jsonl, write_jsonl
+from rankserve.records.prompts import prompt_id, read_prompts, split_of
+from rankserve.records.results import ResultRecord, RunHeader, read_run, write_run
+from rankserve.records.workload import read_workload
+
+GOOD = '{"prompt": "Say hello", "output_tokens": 3}\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{not json", "not valid JSON"),
+        ("[1, 2]", "expected a JSON object"),
+        ('{"output_tokens": 3}', '"prompt" must be'),
+        ('{"prompt": "  ", "output_tokens": 3}', '"prompt" must be'),
+        ('{"prompt": "p"}', 'needs "output_tokens"'),
+        ('{"prompt": "p", "output_tokens": 0}', "at least 1 token, got 0"),
+        ('{"prompt": "p", "output_tokens": true}', "got True"),
+        ('{"prompt": "p", "lengths": []}', "non-empty list"),
+        ('{"prompt": "p", "lengths_by_model": {"a": 1, "b": 2}}', "say which: a, b"),
+    ],
+)
+def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(GOOD + "\n" + line + "\n")
+    with pytest.raises(RecordError, match=problem) as error:
+        list(read_prompts(path))
+    assert str(error.value).startswith(f"{path}:3: ")
+
+
+def test_bytes_that_are_no_text_and_cut_gzip_are_named_too(tmp_path: Path) -> None:
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(GOOD.encode() + b'{"prompt": "\xe9"}\n')
+    with pytest.raises(RecordError, match="unreadable"):
+        list(read_jsonl(latin))
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(gzip.compress(GOOD.encode() * 50)[:-12])
+    with pytest.raises(RecordError, match="unreadable"):
+        list(read_jsonl(cut))
+
+
+def test_every_form_of_prompt_record(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl.gz"
+    write_jsonl(
+        path,
+        [
+            {"prompt": "one", "output_tokens": 5},
+            {"id": "two", "prompt": "two", "lengths": [1, 3], "category": "c"},
+            {"id": "three", "prompt": "three", "lengths_by_model": {"a": 1, "b": 2}},
+        ],
+    )
+    one, two, three = read_prompts(path, model="b")
+    assert (one.id, one.output_lengths) == (prompt_id("one"), (5,))
+    assert (two.id, two.output_lengths, two.mean_length, two.category) == ("two", (1, 3), 2.0, "c")
+    assert three.output_lengths == (2,)
+    assert [r.prompt for r in read_prompts(path, model="b", limit=1)] == ["one"]
+
+
+def test_splits_depend_on_the_id_alone_and_have_their_shares() -> None:
+    splits = [split_of(f"id-{i}") for i in range(10_000)]
+    assert splits == [split_of(f"id-{i}") for i in range(10_000)]
+    assert abs(splits.count("train") / 10_000 - 0.8) < 0.02
+    assert abs(splits.count("test") / 10_000 - 0.1) < 0.02
+    assert split_of("id-0", (0.0, 0.0, 1.0)) == "test"
+    with pytest.raises(ValueError, match="add up to 1"):
+        split_of("id-0", (0.5, 0.1, 0.1))
+
+
+def test_a_workload_replays_the_last_sample_and_keeps_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "workload.jsonl"
+    write_jsonl(
+        path,
+        [
+            {"id": "a", "prompt": "p", "lengths": [7, 8, 9], "arrival_s": 1.5, "priority": -1},
+            {"id": "b", "prompt": "q", "max_tokens": 20},
+        ],
+    )
+    first, second = read_workload(path)
+    assert (first.output_tokens, first.other_lengths, first.arrival_s, first.priority) == (9, (7, 8), 1.5, -1)
+    assert (second.output_tokens, second.max_tokens, second.arrival_s) == (None, 20, None)
+    write_jsonl(tmp_path / "again.jsonl", [first.to_json(), second.to_json()])
+    assert list(read_workload(tmp_path / "again.jsonl")) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"id": "a", "prompt": "again", "output_tokens": 1}', "stands twice"),
+        ('{"id": "b", "prompt": "p", "arrival_s": -1}', '"arrival_s" must be'),
+        ('{"id": "b", "prompt": "p", "max_tokens": 0}', '"max_tokens" must be'),
+    ],
+)
+def test_a_bad_workload_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "workload.jsonl"
+    path.write_text('{"id": "a", "prompt": "p"}\n' + line + "\n")
+    with pytest.raises(RecordError, match=problem) as error:
+        list(read_workload(path))
+    assert error.value.line == 2
+
+
+def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    header = RunHeader(policy="ranking", engine="simulated/x", queue_depth=((0.0, 3), (0.2, 4)))
+    results = (
+        ResultRecord("a", "finished", 0.1, 2.0, 0.5, 10, 20, (19, 21), 44, score=1.5),
+        ResultRecord("b", "cancelled", 0.2, 0.3, error="cancelled"),
+    )
+    path = tmp_path / "run.jsonl.gz"
+    write_run(path, header, results)
+    run = read_run(path)
+    assert (run.header, run.results) == (header, results)
+
+
+def test_files_that_are_no_runs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_text(GOOD)
+    with pytest.raises(RecordError, match="not a result file"):
+        read_run(path)
+    write_run(path, RunHeader(policy="fcfs", engine="e"), [])
+    path.write_text(path.read_text() + json.dumps({"id": "a", "surprise": 1}) + "\n")
+    with pytest.raises(RecordError, match="unknown fields surprise"):
+        read_run(path)

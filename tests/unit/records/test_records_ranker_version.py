@@ -1,0 +1,115 @@
+"""A ranker version on disk: complete and undamaged, or refused with what is wrong."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rankserve.records.ranker_version import (
+    MANIFEST,
+    MODEL,
+    TOKENIZER,
+    Calibration,
+    RankerManifest,
+    RankerVersionError,
+    ranker_names,
+    read_active,
+    read_manifest,
+    sha256_of,
+    verify_files,
+    version_numbers,
+    write_active,
+)
+
+
+def write_version(folder: Path) -> RankerManifest:
+    folder.mkdir(parents=True)
+    (folder / MODEL).write_bytes(b"model")
+    (folder / TOKENIZER).write_bytes(b"tokenizer")
+    manifest = RankerManifest(
+        name="r",
+        version=1,
+        sha256={name: sha256_of(folder / name) for name in (MODEL, TOKENIZER)},
+        max_length=64,
+        pad_token_id=1,
+        precision="int8",
+        base_model="opt-mini",
+        neutral_score=-1.0,
+        calibration=Calibration((0.0, 1.0), (90.0, 10.0), (200.0, 20.0)),
+        metrics={"kendall_tau": 0.5},
+        training_data=("synthetic (Apache-2.0)",),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return manifest
+
+
+def test_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    manifest = write_version(tmp_path / "r" / "1")
+    assert read_manifest(tmp_path / "r" / "1") == manifest
+    verify_files(tmp_path / "r" / "1", manifest)
+
+
+def test_a_changed_file_is_named(tmp_path: Path) -> None:
+    manifest = write_version(tmp_path / "r" / "1")
+    (tmp_path / "r" / "1" / MODEL).write_bytes(b"other")
+    with pytest.raises(RankerVersionError, match=r"model\.onnx is damaged"):
+        verify_files(tmp_path / "r" / "1", manifest)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    manifest = write_version(tmp_path / "r" / "1")
+    (tmp_path / "r" / "1" / TOKENIZER).unlink()
+    with pytest.raises(RankerVersionError, match=r"tokenizer\.json is unreadable"):
+        verify_files(tmp_path / "r" / "1", manifest)
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+    manifest = write_version(tmp_path / "r" / "1")
+    sneaky = replace(manifest, sha256={**manifest.sha256, "../../secret": "0"})
+    with pytest.raises(RankerVersionError, match="not a plain file name"):
+        verify_files(tmp_path / "r" / "1", sneaky)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "unreadable"),
+        ('{"schema": 99}', "schema 99, this release reads 1"),
+        ('{"schema": 1, "name": "r"}', "unreadable"),
+        ("[]", "unreadable"),
+    ],
+)
+def test_a_bad_manifest_says_what_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(RankerVersionError, match=problem):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_a_manifest_is_half_written(tmp_path: Path) -> None:
+    with pytest.raises(RankerVersionError, match="half written"):
+        read_manifest(tmp_path)
+
+
+def test_versions_are_counted_as_numbers_and_other_folders_ignored(tmp_path: Path) -> None:
+    for name in ("r/2", "r/10", "r/tmp", ".tmp-r/1", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    assert version_numbers(tmp_path, "r") == [2, 10]
+    assert ranker_names(tmp_path) == ["r"]
+
+
+def test_the_active_pointer_is_read_back_or_refused(tmp_path: Path) -> None:
+    assert read_active(tmp_path) is None
+    write_active(tmp_path, "r", 3)
+    write_active(tmp_path, "r", 4)
+    assert read_active(tmp_path) == ("r", 4)
+    assert [p.name for p in tmp_path.iterdir()] == ["active.json"]
+    (tmp_path / "active.json").write_text(json.dumps({"name": "r"}))
+    with pytest.raises(RankerVersionError, match="unreadable"):
+        read_active(tmp_path)
+
+
+@pytest.mark.parametrize("scores", [(), (1.0, 1.0), (2.0, 1.0)])
+def test_calibration_knots_must_increase(scores: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="calibration"):
+        Calibration(scores, tuple(10.0 for _ in scores), tuple(20.0 for _ in scores))
