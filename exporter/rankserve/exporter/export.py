@@ -1,0 +1,241 @@
+"""A trained ranker becomes a published version: graph, parity, precision, checks, calibration, files."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from tokenizers import Tokenizer
+
+from rankserve.exporter.agreement import (
+    Agreement,
+    Scores,
+    agreements,
+    discordant_share,
+    mean_ceiling,
+    mean_tau,
+)
+from rankserve.exporter.calibration import calibrate
+from rankserve.exporter.card import model_card
+from rankserve.exporter.errors import SourceError
+from rankserve.exporter.gates import MIN_TAU, check_batch_effect, check_tau, check_tau_drop
+from rankserve.exporter.graph import export_graph
+from rankserve.exporter.parity import Parity, check_parity
+from rankserve.exporter.publish import Published, publish
+from rankserve.exporter.quantise import quantise
+from rankserve.exporter.session import GraphScorer
+from rankserve.exporter.source import RankerSource, ValidationSet, read_source, read_validation
+from rankserve.exporter.tokenization import encode, publishable_tokenizer
+from rankserve.records.prompts import PromptRecord
+from rankserve.records.ranker_version import RankerManifest
+from rankserve.trainer.model import RankerModel, RankerModelError
+
+Precision = Literal["int8", "fp32", "fp16"]
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime-gpu", "onnxruntime")
+
+
+@dataclass(slots=True, frozen=True)
+class ExportSettings:
+    """What to export and how.
+
+    Attributes:
+        repository: folder of rankers that gets the version.
+        name: of the ranker.
+        data: prompts with lengths for the checks; None: the run's own validation split.
+        lengths_of: whose lengths, where the data has those of several LLMs.
+        precision: of the published model.
+        activate: make it the active version; None: only if the repository has none.
+        minimum_tau: Kendall's tau below which nothing is published.
+        max_prompts: how many validation prompts to score, drawn at random from more.
+        seed: of the shapes, prompts and batches that are drawn.
+    """
+
+    repository: Path
+    name: str
+    data: Path | None = None
+    lengths_of: str | None = None
+    precision: Precision = "int8"
+    activate: bool | None = None
+    minimum_tau: float = MIN_TAU
+    max_prompts: int = 4000
+    seed: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class _Validation:
+    sets: list[ValidationSet]
+    tokenizer: Tokenizer
+    rows: list[list[int]]
+
+
+def export_ranker(
+    folder: Path, settings: ExportSettings, *, progress: Callable[[str], None] = lambda line: None
+) -> Published:
+    """Exports a run folder or Hugging Face sequence-classification folder.
+
+    Args:
+        folder: what to export.
+        settings: where to and how.
+        progress: called with a line of text after each step.
+
+    Raises:
+        SourceError: the folder cannot be exported.
+        GateError: a check failed; the repository is as it was.
+        ExportError: torch cannot export the model.
+        RecordError: a line of the validation data cannot be used.
+        OSError: a file cannot be read or written.
+    """
+    source = read_source(folder)
+    validation = _validation(source, settings)
+    model = _load(source)
+    fp32, parity = _fp32_graph(model, source, settings)
+    progress(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
+    records = [record for each in validation.sets for record in each.records]
+    fp32_scores = GraphScorer(fp32, source.pad_token_id).score(validation.rows)
+    tau_fp32 = mean_tau(agreements(fp32_scores, validation.sets))
+    check_tau(tau_fp32, len(records), settings.minimum_tau)
+    progress(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
+
+    graph = _at_precision(fp32, model, source, settings.precision)
+    scorer = GraphScorer(graph, source.pad_token_id)
+    scores = scorer.score(validation.rows) if graph is not fp32 else fp32_scores
+    found = agreements(scores, validation.sets)
+    check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
+    effect = check_batch_effect(scorer, validation.rows, seed=settings.seed)
+    progress(
+        f"Kendall's tau {mean_tau(found):.4f} in {settings.precision}; batch mates reorder "
+        f"{effect.rank_flips:.3%} of prompt pairs"
+    )
+    calibrated_scores, calibrated_records = _of_source(source.calibration_source, validation.sets, scores)
+    manifest = RankerManifest(
+        name=settings.name,
+        version=0,
+        sha256={},
+        max_length=source.max_length,
+        pad_token_id=source.pad_token_id,
+        precision=settings.precision,
+        base_model=source.base_model,
+        neutral_score=float(np.median(scores)),
+        calibration=calibrate(calibrated_scores, calibrated_records),
+        truncation_side=source.truncation_side,
+        metrics={
+            **_tau_metrics(found, tau_fp32, source.test_tau),
+            "parity_max_difference": parity.max_difference,
+            "rank_flips_in_batches": effect.rank_flips,
+            "score_move_in_batches": effect.max_move,
+            "rank_flips_against_fp32": discordant_share(scores, fp32_scores),
+            "validation_prompts": float(len(records)),
+        },
+        training_data=source.training_data,
+        licence=source.licence,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=_versions(),
+    )
+    return publish(
+        settings.repository,
+        graph,
+        validation.tokenizer,
+        manifest,
+        partial(model_card, validation=found),
+        activate=settings.activate,
+    )
+
+
+def _validation(source: RankerSource, settings: ExportSettings) -> _Validation:
+    path = settings.data or source.validation
+    if path is None:
+        raise SourceError(
+            f"{source.model} brings no validation prompts, and nothing is published unchecked: "
+            "pass --data FILE with prompts and output lengths of the LLM that you serve"
+        )
+    sets = _sampled(read_validation(path, model=settings.lengths_of), settings)
+    if not sets:
+        raise SourceError(f"{path} holds no prompts")
+    prompts = [record.prompt for each in sets for record in each.records]
+    tokenizer = publishable_tokenizer(source, prompts[:200])
+    rows = encode(tokenizer, source, prompts)
+    if not all(rows):
+        raise SourceError(f"{path}: the tokenizer of {source.model} finds no tokens in some prompts")
+    return _Validation(sets, tokenizer, rows)
+
+
+def _sampled(sets: list[ValidationSet], settings: ExportSettings) -> list[ValidationSet]:
+    """At most `max_prompts` in all, each set in proportion."""
+    total = sum(len(each.records) for each in sets)
+    if total <= settings.max_prompts:
+        return sets
+    generator = np.random.default_rng(settings.seed)
+    sampled = []
+    for each in sets:
+        count = max(1, settings.max_prompts * len(each.records) // total)
+        chosen = sorted(generator.permutation(len(each.records))[:count])
+        sampled.append(ValidationSet(each.source, tuple(each.records[index] for index in chosen)))
+    return sampled
+
+
+def _load(source: RankerSource) -> RankerModel:
+    try:
+        return RankerModel.from_pretrained(source.model)
+    except RankerModelError as error:
+        raise SourceError(str(error)) from error
+
+
+def _fp32_graph(
+    model: RankerModel, source: RankerSource, settings: ExportSettings
+) -> tuple[onnx.ModelProto, Parity]:
+    graph = export_graph(model, max_length=source.max_length)
+    parity = check_parity(
+        model,
+        GraphScorer(graph, source.pad_token_id),
+        max_length=source.max_length,
+        pad_token_id=source.pad_token_id,
+        seed=settings.seed,
+    )
+    return graph, parity
+
+
+def _at_precision(
+    fp32: onnx.ModelProto, model: RankerModel, source: RankerSource, precision: Precision
+) -> onnx.ModelProto:
+    if precision == "int8":
+        return quantise(fp32)
+    if precision == "fp16":
+        return export_graph(copy.deepcopy(model).half(), max_length=source.max_length)
+    return fp32
+
+
+def _of_source(
+    name: str, sets: list[ValidationSet], scores: Scores
+) -> tuple[Scores, tuple[PromptRecord, ...]]:
+    """Scores and prompts of one set; of the largest if none has the name."""
+    starts = np.cumsum([0, *(len(each.records) for each in sets)])
+    named = [index for index, each in enumerate(sets) if each.source == name]
+    index = named[0] if named else max(range(len(sets)), key=lambda at: len(sets[at].records))
+    return scores[starts[index] : starts[index + 1]], sets[index].records
+
+
+def _tau_metrics(found: list[Agreement], tau_fp32: float, test_tau: float | None) -> dict[str, float]:
+    metrics = {"kendall_tau": mean_tau(found), "kendall_tau_fp32": tau_fp32}
+    ceiling = mean_ceiling(found)
+    if ceiling is not None:
+        metrics["kendall_tau_ceiling"] = ceiling
+    if test_tau is not None:
+        metrics["kendall_tau_test"] = test_tau
+    return metrics
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that made the file, those that are installed."""
+    found = {}
+    for package in ("rankserve", *_PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

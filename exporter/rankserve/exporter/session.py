@@ -1,0 +1,59 @@
+"""Scores of prompts by an ONNX graph, on the CPU, for the checks."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+
+from rankserve.exporter.graph import INPUTS, OUTPUT
+from rankserve.exporter.tokenization import Batch, Tokens, pad
+
+_MAX_BATCH_TOKENS = 4096
+
+
+class GraphScorer:
+    """An ONNX graph as ONNX Runtime runs it. Uses as many threads as torch does."""
+
+    def __init__(self, model: onnx.ModelProto, pad_token_id: int) -> None:
+        self._pad_token_id = pad_token_id
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def score_batch(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Scores [rows] of one padded batch."""
+        scores: npt.NDArray[np.float32] = self._session.run([OUTPUT], dict(zip(INPUTS, batch, strict=True)))[
+            0
+        ]
+        return scores
+
+    def score(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float64]:
+        """Scores of tokenised prompts, batched with prompts of similar length."""
+        return self.score_in_batches(rows, _similar_lengths(rows))
+
+    def score_in_batches(
+        self, rows: Sequence[Tokens], batches: Iterable[Sequence[int]], *, side: str = "right"
+    ) -> npt.NDArray[np.float64]:
+        """Scores of tokenised prompts [rows] in given batches, each a sequence of row numbers."""
+        scores = np.full(len(rows), np.nan)
+        for batch in batches:
+            scores[list(batch)] = self.score_batch(
+                pad([rows[row] for row in batch], self._pad_token_id, side=side)
+            )
+        return scores
+
+
+def _similar_lengths(rows: Sequence[Tokens]) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for row in sorted(range(len(rows)), key=lambda index: len(rows[index])):
+        if batches and (len(batches[-1]) + 1) * len(rows[row]) <= _MAX_BATCH_TOKENS:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
