@@ -1,0 +1,42 @@
+from rankserve.trainer.backbones import load_backbone, train_tokenizer
+from rankserve.trainer.batches import encode
+from rankserve.trainer.config import MiniShape, ModelConfig
+from rankserve.trainer.synthetic import generate
+
+PROMPTS = [record.prompt for record in generate(300, 0)]
+
+
+def test_the_tokenizer_of_the_same_prompts_is_the_same() -> None:
+    first, second = train_tokenizer(PROMPTS, 500), train_tokenizer(PROMPTS, 500)
+    assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
+    assert len(first) == 500
+
+
+def test_prompts_stand_between_two_end_tokens_also_when_cut() -> None:
+    tokenizer = train_tokenizer(PROMPTS, 500)
+    [whole] = encode(tokenizer, ["Write a haiku about the moon, please."], 64)
+    assert (whole[0], whole[-1]) == (2, 2)
+    for side in ("left", "right"):
+        tokenizer.truncation_side = side
+        [cut] = encode(tokenizer, ["Write a haiku about the moon, please."], 6)
+        assert len(cut) == 6
+        assert (cut[0], cut[-1]) == (2, 2)
+        assert cut[1:-1] == (whole[1:5] if side == "right" else whole[-5:-1])
+
+
+def test_opt_mini_is_small_and_of_the_shape_asked_for() -> None:
+    backbone = load_backbone(ModelConfig(), PROMPTS)
+    body = sum(
+        parameter.numel() for name, parameter in backbone.model.named_parameters() if "embed" not in name
+    )
+    assert body == 4 * (4 * (256 * 256 + 256) + 2 * 256 * 1024 + 1024 + 256 + 4 * 256) + 2 * 256 + 256
+    small = load_backbone(
+        ModelConfig(
+            max_length=16, dropout=0.3, mini=MiniShape(layers=2, hidden_size=24, heads=3, vocabulary=400)
+        ),
+        PROMPTS,
+    )
+    config = small.model.config
+    assert (config.num_hidden_layers, config.hidden_size, config.vocab_size) == (2, 24, 400)
+    assert (config.dropout, config.max_position_embeddings) == (0.3, 16)
+    assert config.pad_token_id == small.tokenizer.pad_token_id
