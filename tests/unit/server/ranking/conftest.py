@@ -41,13 +41,8 @@ def toy_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def toy_model(
-    tokenizer: Tokenizer, *, offset: float, positions: int, output: str, batch_weight: float
-) -> onnx.ModelProto:
-    """`poison` scores NaN; `crash` is out of the model's vocabulary; more than `positions` tokens fail.
-
-    Each prompt of a batch adds `batch_weight` to the scores of all, as dynamic quantisation does in effect.
-    """
+def toy_model(tokenizer: Tokenizer, *, offset: float, positions: int, output: str) -> onnx.ModelProto:
+    """`poison` scores NaN; `crash` is out of the model's vocabulary; more than `positions` tokens fail."""
     vocabulary = tokenizer.get_vocab()
     crash = vocabulary["crash"]
     weights = np.full(max(vocabulary.values()) + 1, -1.0, dtype=np.float32)
@@ -64,18 +59,13 @@ def toy_model(
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["embedded", "mask"], ["kept"]),
         helper.make_node("ReduceSum", ["kept", "last_axis"], ["sum"], keepdims=0),
-        helper.make_node("Shape", ["input_ids"], ["prompts"], end=1),
-        helper.make_node("Cast", ["prompts"], ["batch"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["batch", "batch_weight"], ["from_batch"]),
-        helper.make_node("Add", ["sum", "from_batch"], ["without_offset"]),
-        helper.make_node("Add", ["without_offset", "offset"], [output]),
+        helper.make_node("Add", ["sum", "offset"], [output]),
     ]
     constants = {
         "remap": safe_ids,
         "weights": weights,
         "position_weights": np.zeros(positions + 1, dtype=np.float32),
         "last_axis": np.array([1], dtype=np.int64),
-        "batch_weight": np.array(batch_weight, dtype=np.float32),
         "offset": np.array(offset, dtype=np.float32),
     }
     graph = helper.make_graph(
@@ -100,20 +90,13 @@ def publish(
     max_length: int = 12,
     positions: int | None = None,
     output: str = "score",
-    batch_weight: float = 0.0,
     **manifest_fields: object,
 ) -> Path:
     folder = repository / name / str(version)
     folder.mkdir(parents=True)
     tokenizer = toy_tokenizer()
     tokenizer.save(str(folder / TOKENIZER))
-    model = toy_model(
-        tokenizer,
-        offset=offset,
-        positions=positions or max_length,
-        output=output,
-        batch_weight=batch_weight,
-    )
+    model = toy_model(tokenizer, offset=offset, positions=positions or max_length, output=output)
     onnx.save(model, folder / MODEL)
     manifest = RankerManifest(
         name=name,

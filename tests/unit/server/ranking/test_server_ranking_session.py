@@ -36,15 +36,6 @@ def test_a_score_does_not_depend_on_batch_mates(publish_version: Publish) -> Non
     assert scorer.score(prompts[::-1]).tolist() == alone[::-1]
 
 
-def test_an_int8_score_never_depends_on_batch_mates(publish_version: Publish) -> None:
-    """Dynamic quantisation scales activations by the whole batch."""
-    prompts = [words(3)] * 4
-    mixing = open_scorer(publish_version(version=1, batch_weight=0.5, precision="fp32")).score(prompts)
-    assert mixing.tolist() == [-4 + 4 * 0.5] * 4
-    alone = open_scorer(publish_version(version=2, batch_weight=0.5, precision="int8")).score(prompts)
-    assert alone.tolist() == [-4 + 0.5] * 4
-
-
 @pytest.mark.parametrize(("side", "kept"), [("left", "poison"), ("right", "one")])
 def test_truncation_keeps_the_side_of_the_manifest(publish_version: Publish, side: str, kept: str) -> None:
     scorer = open_scorer(publish_version(truncation_side=side))
