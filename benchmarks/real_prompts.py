@@ -97,7 +97,10 @@ def print_ranker(run: Path) -> None:
 
 
 def replay(
-    workload: list[WorkloadRecord], rate: float, server_options: dict[str, object], options: argparse.Namespace
+    workload: list[WorkloadRecord],
+    rate: float,
+    server_options: dict[str, object],
+    options: argparse.Namespace,
 ) -> None:
     """One load: all policies on the same arrivals."""
 

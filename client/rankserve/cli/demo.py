@@ -46,8 +46,8 @@ def demo(
         from rankserve.client.load import Poisson
     with needs_extra("server"):
         import rankserve.server.app  # noqa: F401 - the servers need it; say so before they start
-    from rankserve.cli.synthetic import synthetic_workload
     from rankserve.cli.policy_runs import ServerProcessError, run_policies
+    from rankserve.cli.synthetic import synthetic_workload
 
     workload, name = synthetic_workload(requests, seed)
     server_options = {

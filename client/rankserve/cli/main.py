@@ -4,7 +4,9 @@ import typer
 
 from rankserve.cli.demo import demo
 from rankserve.cli.evaluate import evaluate
+from rankserve.cli.export import export
 from rankserve.cli.load import load
+from rankserve.cli.models import models_app
 from rankserve.cli.report import report
 from rankserve.cli.serve import serve
 from rankserve.cli.train import train
@@ -18,6 +20,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(train)
 app.command()(evaluate)
+app.command()(export)
+app.add_typer(models_app, name="models")
 app.command()(serve)
 app.command()(load)
 app.command()(report)
