@@ -12,7 +12,7 @@ from rankserve.v1 import scheduler_pb2 as pb
 
 async def test_each_of_2000_requests_on_one_stream_ends_exactly_once(start_server: StartServer) -> None:
     # So few KV blocks that running requests are evicted and resumed: their tokens must be contiguous too.
-    server = start_server("--replay", "--time-scale", "1000", "--max-sequences", "64", "--kv-blocks", "128")
+    server = start_server("--replay", "--time-scale", "1000", "--max-sequences", "64", "--kv-blocks", "12")
     draw = random.Random(20)
     lengths = {f"r{n}": draw.randint(1, 60) for n in range(2000)}
     max_tokens = 50

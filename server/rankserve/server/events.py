@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 
 from rankserve.server.errors import RequestError
 
-# One message carries at most this many events and about this much text: well under gRPC's 4 MiB.
+# One message carries at most this many events and about this many bytes: well under gRPC's 4 MiB.
 _MAX_EVENTS = 1024
-_MAX_TEXT = 1 << 20
+_MAX_MESSAGE_BYTES = 1 << 20
+# Of everything in an event that has no length of its own to measure: numbers, names, timing, error details.
+_EVENT_BYTES = 512
+# A client that submits without reading gets no further once this many events wait for it.
+_MAX_PENDING = 16_384
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,7 +86,9 @@ class EventStream:
         self._pending: list[Event] = []
         self._growing: dict[str, Tokens] = {}
         self._ready = asyncio.Event()
+        self._room = asyncio.Event()
         self._complete = False
+        self._broken = False
 
     def put(self, event: Accepted | Queued | Finished | Failed) -> None:
         self._growing.pop(event.request_id, None)
@@ -112,21 +118,45 @@ class EventStream:
         self._complete = True
         self._ready.set()
 
+    def break_off(self) -> None:
+        """The client can be told nothing more; the stream ends at once."""
+        self._broken = True
+        self._ready.set()
+
+    async def room(self) -> None:
+        """Waits while the client is far behind in reading its events."""
+        while len(self._pending) >= _MAX_PENDING:
+            self._room.clear()
+            await self._room.wait()
+
     async def take(self) -> list[Event]:
         """The next events, at least one; an empty list once the stream has ended."""
-        while not self._pending:
+        while not self._pending and not self._broken:
             if self._complete and not self.open_requests:
                 return []
             self._ready.clear()
             await self._ready.wait()
+        if self._broken:
+            return []
         taken = 0
-        text = 0
+        size = 0
         for event in self._pending:
-            text += len(event.text) if isinstance(event, Tokens | Finished) else 0
-            if taken and (taken >= _MAX_EVENTS or text > _MAX_TEXT):
+            size += _size(event)
+            if taken and (taken >= _MAX_EVENTS or size > _MAX_MESSAGE_BYTES):
                 break
             taken += 1
             if isinstance(event, Tokens) and self._growing.get(event.request_id) is event:
                 del self._growing[event.request_id]
         events, self._pending = self._pending[:taken], self._pending[taken:]
+        self._room.set()
         return events
+
+
+def _size(event: Event) -> int:
+    """About how many bytes of a message it takes."""
+    size = _EVENT_BYTES + len(event.request_id.encode())
+    if isinstance(event, Tokens | Finished):
+        size += len(event.text.encode())
+    if isinstance(event, Finished):
+        size += sum(len(key.encode()) + len(value.encode()) for key, value in event.metadata.items())
+    return size

@@ -118,8 +118,11 @@ class SchedulerService(SchedulerServiceServicer):
                     self._submit(message.request, stream)
                 except RequestError as error:
                     stream.refuse(message.request.id, error)
-        finally:
-            stream.complete()
+                await stream.room()
+        except Exception:
+            stream.break_off()
+            raise
+        stream.complete()
 
     def _submit(self, message: pb.InferenceRequest, stream: EventStream) -> None:
         spec = to_spec(
