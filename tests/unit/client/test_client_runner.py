@@ -103,7 +103,7 @@ async def test_the_loop_is_open(server: FakeServer) -> None:
 async def test_a_stalled_stream_does_not_slow_the_sender(server: FakeServer) -> None:
     """More is sent than the transport's buffers hold, to a server that does not read."""
     server.hold_reading()
-    records = [WorkloadRecord(f"w{index}", "x" * 20_000) for index in range(200)]
+    records = [WorkloadRecord(f"w{index}", "x" * 200_000) for index in range(200)]
     async with AsyncSchedulerClient(server.target) as client:
         seen: list[Progress] = []
         options = LoadOptions(stats_interval_s=0.02)
