@@ -1,14 +1,10 @@
 """Sends a workload to a server at its planned times and records what became of each request."""
 
 import asyncio
-import hashlib
 import logging
-import math
-import statistics
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from rankserve.client._client import AsyncSchedulerClient
@@ -16,8 +12,10 @@ from rankserve.client._exceptions import DeadlineExceeded, RankServeError
 from rankserve.client._types import Event, Request
 from rankserve.client.load.arrivals import Arrivals
 from rankserve.client.load.lane import Lane
+from rankserve.client.load.lateness import sender_lateness_p99
 from rankserve.client.load.machine import describe_machine, package_versions
 from rankserve.client.load.options import LoadOptions, Progress
+from rankserve.client.load.preparation import prepare, to_request
 from rankserve.client.load.tracker import TrackedRequest, Tracker
 from rankserve.records.results import Run, RunHeader
 from rankserve.records.workload import WorkloadRecord
@@ -29,8 +27,6 @@ EXPIRY_CHECK_S = 0.1
 SENDS_PER_TURN = 64
 # The server is told of a request's timeout and ends it itself; the client does so only for a lost server.
 SERVER_GRACE_S = 1.0
-# Sender lateness above this share of the median latency makes a run's figures doubtful.
-LATENESS_THAT_MATTERS = 0.05
 
 OnProgress = Callable[[Progress], None]
 
@@ -80,7 +76,7 @@ class _LoadRun:
         self._options = options
         self._on_progress = on_progress
         run_id = uuid.uuid4().hex[:12]
-        workload = _prepared(workload, replay=options.replay)
+        workload = prepare(workload, replay=options.replay)
         planned = sorted(zip(arrivals.times(workload), range(len(workload)), workload, strict=True))
         self._tracker = Tracker(
             {f"{run_id}.{place}": TrackedRequest(record, time_s) for time_s, place, record in planned}
@@ -94,7 +90,7 @@ class _LoadRun:
         await self._client.wait_ready()
         self._stats = await self._client.stats()
         requests = [
-            _request(request_id, tracked.record, self._options)
+            to_request(request_id, tracked.record, self._options)
             for request_id, tracked in self._tracker.requests.items()
         ]
         async with AsyncExitStack() as stack:
@@ -183,7 +179,7 @@ class _LoadRun:
         return self._loop.time() - self._start
 
     def _header(self, started_at: datetime) -> RunHeader:
-        lateness_s = _sender_lateness_p99(self._tracker.requests.values())
+        lateness_s = sender_lateness_p99(self._tracker.requests.values())
         stats = self._stats
         return RunHeader(
             policy=stats.policy,
@@ -202,50 +198,3 @@ class _LoadRun:
             versions=package_versions(),
             machine=describe_machine(),
         )
-
-
-def _prepared(workload: Sequence[WorkloadRecord], *, replay: bool) -> list[WorkloadRecord]:
-    if not replay:
-        # Lengths of other answers say nothing about an answer that is not one of theirs.
-        return [replace(r, output_tokens=None, input_tokens=None, other_lengths=()) for r in workload]
-    # Or the server's default would cut recorded answers short. The same for all: a request's own length is
-    # what nobody but an oracle may know.
-    longest = max((record.output_tokens or 0 for record in workload), default=0) or None
-    return [r if r.max_tokens is not None else replace(r, max_tokens=longest) for r in workload]
-
-
-def _request(request_id: str, record: WorkloadRecord, options: LoadOptions) -> Request:
-    return Request(
-        prompt=record.prompt,
-        id=request_id,
-        max_tokens=record.max_tokens,
-        # So that runs of one workload under several policies ask the LLM for the same answers.
-        seed=int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=6).digest()),
-        priority=record.priority,
-        tenant=record.tenant,
-        deadline_ms=math.ceil((options.request_timeout_s or 0) * 1000),
-        result_only=options.result_only,
-        replay_output_tokens=record.output_tokens,
-        replay_input_tokens=record.input_tokens,
-    )
-
-
-def _sender_lateness_p99(requests: Iterable[TrackedRequest]) -> float:
-    """Also warns when the sender was late enough to matter."""
-    late, latencies = [], []
-    for request in requests:
-        if request.sent_s is not None:
-            late.append(request.sent_s - request.planned_s)
-            if request.completion is not None and request.end_s is not None:
-                latencies.append(request.end_s - request.sent_s)
-    if not late:
-        return 0.0
-    p99_s = sorted(late)[math.ceil(0.99 * len(late)) - 1]
-    if latencies and p99_s > LATENESS_THAT_MATTERS * statistics.median(latencies):
-        log.warning(
-            "requests were sent up to %.0f ms late (p99) for a median latency of %.0f ms: "
-            "this machine is too slow for the load, do not trust the figures",
-            p99_s * 1000,
-            statistics.median(latencies) * 1000,
-        )
-    return p99_s

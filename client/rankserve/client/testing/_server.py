@@ -28,11 +28,17 @@ class FakeServer:
     Args:
         answer: what every request is answered with; a token is a word. Repeated for a replayed length.
         token: refuse calls that do not carry it.
+        credentials: serve over TLS.
         max_streams: Submit and Generate calls served at once.
     """
 
     def __init__(
-        self, *, answer: str = "a short answer", token: str | None = None, max_streams: int = 16
+        self,
+        *,
+        answer: str = "a short answer",
+        token: str | None = None,
+        credentials: grpc.ServerCredentials | None = None,
+        max_streams: int = 16,
     ) -> None:
         self.answer = answer
         self.token = token
@@ -46,7 +52,11 @@ class FakeServer:
         self._server = grpc.server(ThreadPoolExecutor(max_streams + 1))
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(FakeScheduler(self), self._server)
         ranker_pb2_grpc.add_RankerServiceServicer_to_server(FakeRanker(self), self._server)
-        self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.target = f"127.0.0.1:{port}"
 
     def __enter__(self) -> Self:
         self._server.start()
