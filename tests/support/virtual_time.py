@@ -38,7 +38,7 @@ class VirtualServer:
         """Plans and executes one step. An empty list if there was nothing to do or only prefill was done."""
         for request in self.scheduler.plan(self.now_s, self.batch.room()):
             self.started.append(request.id)
-            self.batch.admit(request)
+            self.batch.admit(request, min(request.replay_output_tokens or 1, request.max_tokens))
         step = self.batch.begin_step(self._select_victim)
         if step is None:
             return []

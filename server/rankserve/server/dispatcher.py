@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 
-from rankserve.server.engines.contract import Engine, TokensProduced
+from rankserve.server.engines.contract import Assignment, Engine, TokensProduced
 from rankserve.server.errors import (
     DeadlinePassed,
     InternalFailure,
@@ -155,17 +155,18 @@ class Dispatcher:
             self.fail_all(InternalFailure())
             raise
 
-    def plan(self, room: EngineRoom) -> Sequence[Request]:
+    def plan(self, room: EngineRoom) -> Sequence[Assignment]:
         self._expire()
         now_s = self._clock()
-        admitted = self.scheduler.plan(now_s, room)
-        for request in admitted:
+        assignments = []
+        for request in self.scheduler.plan(now_s, room):
             live = self._registry.live[request.id]
+            assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling))
             self._queued_bytes -= len(live.spec.prompt)
             self._recent_starts.append(now_s)
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
-        return admitted
+        return assignments
 
     def select_victim(self) -> Request | None:
         victim = self.scheduler.select_victim(self._clock())
@@ -251,14 +252,20 @@ class Dispatcher:
             stream.open_requests.add(live.spec.id)
 
     async def _score_and_queue(self, live: LiveRequest) -> None:
+        deadline_ms = live.spec.deadline_ms
         try:
-            score = await self._score(live.spec.ranking_text)
+            async with asyncio.timeout(deadline_ms / 1000 if deadline_ms else None):
+                score = await self._score(live.spec.ranking_text)
             live.scoring = None
             live.request.score = score.score
             live.request.expected_tokens = score.expected_tokens_p50 or 0.0
             live.ranker_version = score.ranker_version
             live.queued_s = self._clock()
             self.scheduler.submit(live.request)
+        except TimeoutError:
+            live.scoring = None
+            self._fail(live, DeadlinePassed(deadline_ms))
+            return
         except Exception:
             live.scoring = None
             self._fail(live, InternalFailure())

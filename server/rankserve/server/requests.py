@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
+from rankserve.server.engines.contract import Sampling
 from rankserve.server.errors import RequestIdInUse, RequestNotFound
 from rankserve.server.events import EventStream, Failed, Finished
 from rankserve.server.scheduling.request import Request
@@ -19,6 +20,7 @@ class RequestSpec:
         prompt: what the engine is to answer.
         ranking_text: what the ranker reads.
         max_tokens: longest answer, or None for the server's default.
+        sampling: passed on to the engine.
         replay_input_tokens: recorded prompt length, or None to count it.
         replay_output_tokens: recorded answer length, or None to let the LLM decide.
     """
@@ -28,6 +30,7 @@ class RequestSpec:
     prompt: str
     ranking_text: str
     max_tokens: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
     priority: int = 0
     tenant: str = ""
     deadline_ms: int = 0

@@ -60,6 +60,25 @@ class EngineCapacity:
 
 
 @dataclass(slots=True, frozen=True)
+class Sampling:
+    """How to sample an answer; None leaves a value to the engine. `max_tokens` is the request's own."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Assignment:
+    """A request to start, and what the engine is to answer: the scheduler sees no prompts."""
+
+    request: Request
+    prompt: str
+    sampling: Sampling
+
+
+@dataclass(slots=True, frozen=True)
 class TokensProduced:
     """New tokens of one request. `finished` is "stop", "length", or "" if the answer goes on."""
 
@@ -72,8 +91,8 @@ class TokensProduced:
 class EngineHost(Protocol):
     """What an engine asks of whoever runs it. None of these block."""
 
-    def plan(self, room: EngineRoom) -> Sequence[Request]:
-        """The requests to start now; they count as running."""
+    def plan(self, room: EngineRoom) -> Sequence[Assignment]:
+        """What to start now; the requests count as running."""
         ...
 
     def select_victim(self) -> Request | None:

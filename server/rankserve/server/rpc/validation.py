@@ -4,9 +4,10 @@ import hashlib
 import math
 import re
 
+from rankserve.server.engines.contract import Sampling
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.requests import RequestSpec
-from rankserve.v1.scheduler_pb2 import ChatMessages, InferenceRequest
+from rankserve.v1.scheduler_pb2 import ChatMessages, InferenceRequest, SamplingParams
 
 MAX_PRIORITY = 1000
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -55,6 +56,7 @@ def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -
         prompt=prompt,
         ranking_text=ranking_text,
         max_tokens=message.sampling.max_tokens if message.sampling.HasField("max_tokens") else None,
+        sampling=_sampling(message.sampling),
         priority=message.priority,
         tenant=message.tenant,
         deadline_ms=message.deadline_ms,
@@ -89,6 +91,15 @@ def _check_sampling(message: InferenceRequest) -> None:
         raise InvalidRequest("sampling.top_p", "must be above 0 and at most 1")
     if len(sampling.stop) > _MAX_STOP_SEQUENCES:
         raise InvalidRequest("sampling.stop", f"must be at most {_MAX_STOP_SEQUENCES} sequences")
+
+
+def _sampling(message: SamplingParams) -> Sampling:
+    return Sampling(
+        temperature=message.temperature if message.HasField("temperature") else None,
+        top_p=message.top_p if message.HasField("top_p") else None,
+        stop=tuple(message.stop),
+        seed=message.seed if message.HasField("seed") else None,
+    )
 
 
 def _check_metadata(message: InferenceRequest) -> None:

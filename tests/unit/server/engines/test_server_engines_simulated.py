@@ -7,7 +7,13 @@ import pytest
 from support.requests import make_profile, make_request
 from support.virtual_time import VirtualServer
 
-from rankserve.server.engines.contract import EngineSettings, TokensProduced, make_engine
+from rankserve.server.engines.contract import (
+    Assignment,
+    EngineSettings,
+    Sampling,
+    TokensProduced,
+    make_engine,
+)
 from rankserve.server.engines.simulated.answers import output_length
 from rankserve.server.engines.simulated.batch import SimulatedBatch
 from rankserve.server.engines.simulated.engine import SimulatedEngine
@@ -70,7 +76,7 @@ def test_running_out_of_kv_blocks_preempts_the_worst_and_recomputes_its_prefix()
 def test_admission_leaves_a_watermark_while_something_runs() -> None:
     batch = SimulatedBatch(make_profile(kv_blocks=1000))
     assert batch.room().kv_blocks_reserved == 0
-    batch.admit(make_request("running"))
+    batch.admit(make_request("running"), 10)
     assert batch.room() == EngineRoom(
         sequences=3, batched_tokens=2048 - 16, kv_blocks=999, kv_blocks_reserved=10, block_size=16
     )
@@ -79,7 +85,7 @@ def test_admission_leaves_a_watermark_while_something_runs() -> None:
 def test_a_request_cancelled_within_a_step_produces_nothing() -> None:
     batch = SimulatedBatch(make_profile())
     request = make_request("gone")
-    batch.admit(request)
+    batch.admit(request, 10)
     step = batch.begin_step(lambda: None)
     assert step is not None
     batch.evict(request)
@@ -101,11 +107,11 @@ def test_the_pool_gives_all_or_nothing() -> None:
 
 
 def test_answer_lengths_replay_are_clipped_and_seeded() -> None:
-    assert output_length("r", 0, replay_output_tokens=700, max_tokens=100) == 100
-    assert output_length("r", 0, replay_output_tokens=70, max_tokens=100) == 70
-    drawn = [output_length(f"r{i}", 0, None, 4096) for i in range(400)]
-    assert drawn == [output_length(f"r{i}", 0, None, 4096) for i in range(400)]
-    assert drawn != [output_length(f"r{i}", 1, None, 4096) for i in range(400)]
+    assert output_length("r", replay_output_tokens=700, max_tokens=100) == 100
+    assert output_length("r", replay_output_tokens=70, max_tokens=100) == 70
+    drawn = [output_length(f"0:r{i}", None, 4096) for i in range(400)]
+    assert drawn == [output_length(f"0:r{i}", None, 4096) for i in range(400)]
+    assert drawn != [output_length(f"1:r{i}", None, 4096) for i in range(400)]
     assert 60 < sorted(drawn)[200] < 130
 
 
@@ -146,9 +152,11 @@ class _Host:
         self.now_s = 0.0
         self.token_times_s: list[float] = []
         self.done = asyncio.Event()
+        self.sampling = Sampling()
+        self.tokens: dict[str, int] = {}
 
-    def plan(self, room: EngineRoom) -> Sequence[Request]:
-        return self.scheduler.plan(self.now_s, room)
+    def plan(self, room: EngineRoom) -> Sequence[Assignment]:
+        return [Assignment(r, "", self.sampling) for r in self.scheduler.plan(self.now_s, room)]
 
     def select_victim(self) -> Request | None:
         return self.scheduler.select_victim(self.now_s)
@@ -156,6 +164,7 @@ class _Host:
     def produced(self, tokens: Sequence[TokensProduced]) -> None:
         for token in tokens:
             self.token_times_s.append(self.now_s)
+            self.tokens[token.request.id] = token.request.output_tokens
             if token.finished:
                 self.scheduler.end(token.request)
                 self.done.set()
@@ -203,4 +212,23 @@ async def test_an_idle_engine_wakes_for_new_work() -> None:
     engine.wake()
     await asyncio.wait_for(host.done.wait(), 10)
     assert engine.kv_blocks_used == 0
+    running.cancel()
+
+
+@pytest.mark.parametrize(("seed", "same"), [(7, True), (None, False)])
+async def test_a_sampling_seed_gives_the_same_answer_under_any_id(seed: int | None, same: bool) -> None:
+    host = _Host()
+    host.sampling = Sampling(seed=seed)
+
+    async def sleep(seconds: float) -> None:
+        host.now_s += seconds
+        await asyncio.sleep(0)
+
+    engine = SimulatedEngine(EngineSettings(), clock=lambda: host.now_s, sleep=sleep)
+    for name in ("one", "two"):
+        host.scheduler.submit(make_request(name, max_tokens=4000))
+    running = asyncio.create_task(engine.run(host))
+    while host.scheduler.waiting or host.scheduler.running or not host.tokens:
+        await asyncio.sleep(0)
+    assert (host.tokens["one"] == host.tokens["two"]) is same
     running.cancel()

@@ -1,4 +1,4 @@
-"""What the simulated LLM answers: how long, and with which words. Seeded per request."""
+"""What the simulated LLM answers: how long, and with which words."""
 
 import random
 
@@ -8,10 +8,10 @@ _LENGTH_MU = 4.5
 _LENGTH_SIGMA = 1.0
 
 
-def output_length(request_id: str, seed: int, replay_output_tokens: int | None, max_tokens: int) -> int:
-    """Tokens of the answer: the recorded length of a replay, else a lognormal draw; within 1..max_tokens."""
+def output_length(identity: str, replay_output_tokens: int | None, max_tokens: int) -> int:
+    """Tokens of the answer, 1 to `max_tokens`: as recorded in a replay, else a draw seeded by `identity`."""
     if replay_output_tokens is None:
-        draw = random.Random(f"{seed}:{request_id}").lognormvariate(_LENGTH_MU, _LENGTH_SIGMA)
+        draw = random.Random(identity).lognormvariate(_LENGTH_MU, _LENGTH_SIGMA)
         replay_output_tokens = round(draw)
     return max(1, min(replay_output_tokens, max_tokens))
 

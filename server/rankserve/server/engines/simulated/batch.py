@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rankserve.server.engines.contract import TokensProduced
-from rankserve.server.engines.simulated.answers import output_length, token_text
+from rankserve.server.engines.simulated.answers import token_text
 from rankserve.server.engines.simulated.kv_blocks import KvBlockPool
 from rankserve.server.engines.simulated.profiles import Profile
 from rankserve.server.scheduling.budget import EngineRoom
@@ -38,10 +38,9 @@ class Step:
 class SimulatedBatch:
     """The sequences an LLM works on, and their KV blocks."""
 
-    def __init__(self, profile: Profile, seed: int = 0) -> None:
+    def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self.kv = KvBlockPool(profile.kv_blocks, profile.block_size)
-        self._seed = seed
         self._sequences: dict[str, _Sequence] = {}
 
     def __len__(self) -> int:
@@ -58,12 +57,15 @@ class SimulatedBatch:
             block_size=self.profile.block_size,
         )
 
-    def admit(self, request: Request) -> None:
-        """Takes a request in. Raises RuntimeError if its prefix does not fit: the plan was wrong."""
+    def admit(self, request: Request, output_length: int) -> None:
+        """Takes in a request whose whole answer has this many tokens.
+
+        Raises:
+            RuntimeError: its prefix does not fit; the plan was wrong.
+        """
         if not self.kv.try_hold(request.id, request.prefix_tokens):
             raise RuntimeError(f"request {request.id} was admitted without room for its prefix")
-        length = output_length(request.id, self._seed, request.replay_output_tokens, request.max_tokens)
-        self._sequences[request.id] = _Sequence(request, length, to_prefill=request.prefix_tokens)
+        self._sequences[request.id] = _Sequence(request, output_length, to_prefill=request.prefix_tokens)
 
     def evict(self, request: Request) -> None:
         """Drops a request, if it is here, and frees its blocks."""

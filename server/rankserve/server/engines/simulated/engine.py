@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from time import monotonic
 
-from rankserve.server.engines.contract import EngineCapacity, EngineHost, EngineSettings
+from rankserve.server.engines.contract import Assignment, EngineCapacity, EngineHost, EngineSettings
+from rankserve.server.engines.simulated.answers import output_length
 from rankserve.server.engines.simulated.batch import SimulatedBatch
 from rankserve.server.engines.simulated.profiles import find_profile
 from rankserve.server.scheduling.request import Request
@@ -39,7 +40,8 @@ class SimulatedEngine:
         }
         if "kv_blocks" in given:
             given["max_model_len"] = min(profile.max_model_len, given["kv_blocks"] * profile.block_size)
-        self._batch = SimulatedBatch(replace(profile, **given), settings.seed)
+        self._batch = SimulatedBatch(replace(profile, **given))
+        self._seed = settings.seed
         self._time_scale = settings.time_scale
         self._clock = clock
         self._sleep = sleep
@@ -80,8 +82,8 @@ class SimulatedEngine:
     async def run(self, host: EngineHost) -> None:
         step_end_s: float | None = None
         while True:
-            for request in host.plan(self._batch.room()):
-                self._batch.admit(request)
+            for assignment in host.plan(self._batch.room()):
+                self._batch.admit(assignment.request, self._output_length(assignment))
             step = self._batch.begin_step(host.select_victim)
             if step is None:
                 self._batch.kv.check_integrity()
@@ -102,3 +104,9 @@ class SimulatedEngine:
 
     def evict(self, request: Request) -> None:
         self._batch.evict(request)
+
+    def _output_length(self, assignment: Assignment) -> int:
+        request, seed = assignment.request, assignment.sampling.seed
+        # A request that asks for a seed gets the same answer whatever its id.
+        identity = f"{self._seed}:{request.id if seed is None else seed}"
+        return output_length(identity, request.replay_output_tokens, request.max_tokens)
