@@ -28,7 +28,7 @@ def model_card(manifest: RankerManifest, validation: Sequence[Agreement]) -> str
         "A RankServe ranker: it scores a prompt so that prompts with short answers score high. A scheduler "
         "serves the highest score first, which lowers mean latency where requests queue.",
         "",
-        f"* Fine-tuned from: {manifest.base_model}",
+        f"* Base model: {manifest.base_model}",
         f"* Format: ONNX, {_PRECISIONS[manifest.precision]}",
         f"* Reads: the {side} of a prompt, up to {manifest.max_length} tokens",
         f"* Licence: {manifest.licence or 'not stated'}",

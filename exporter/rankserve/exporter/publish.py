@@ -74,7 +74,7 @@ def publish(
     staging = Path(tempfile.mkdtemp(dir=repository, prefix=f".{manifest.name}-"))
     try:
         onnx.save(model, staging / MODEL)
-        tokenizer.save(str(staging / TOKENIZER))
+        tokenizer.save(str(staging / TOKENIZER), pretty=False)
         rankers.mkdir(exist_ok=True)
         manifest, folder = _claim_number(repository, staging, manifest, card)
     except BaseException:

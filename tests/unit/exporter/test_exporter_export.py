@@ -1,0 +1,148 @@
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankserve.exporter.errors import GateError, SourceError
+from rankserve.exporter.export import ExportSettings, export_ranker
+from rankserve.records.jsonl import RecordError, write_jsonl
+from rankserve.records.ranker_version import MODEL_CARD, RankerManifest, read_manifest, verify_files
+from rankserve.server.ranking.session import OnnxScorer
+
+from .conftest import MAX_LENGTH, WriteRun
+
+
+def _settings(tmp_path: Path, **changes: object) -> ExportSettings:
+    return ExportSettings(**{"repository": tmp_path / "models", "name": "tiny", **changes})  # type: ignore[arg-type]
+
+
+def test_int8_then_fp32_become_versions_1_and_2(
+    run: Path, tmp_path: Path, prompts: list[str], torch_scores: np.ndarray
+) -> None:
+    lines: list[str] = []
+    int8 = export_ranker(run, _settings(tmp_path), progress=lines.append)
+    fp32 = export_ranker(run, _settings(tmp_path, precision="fp32", activate=True))
+
+    assert (int8.manifest.version, fp32.manifest.version) == (1, 2)
+    assert (int8.activated, fp32.activated) == (True, True)
+    assert len(lines) == 3
+    for published in (int8, fp32):
+        verify_files(published.folder, read_manifest(published.folder))
+    _check_manifest(int8.manifest)
+    assert int8.manifest.metrics["kendall_tau"] != int8.manifest.metrics["kendall_tau_fp32"]
+    assert "made up (CC0)" in (int8.folder / MODEL_CARD).read_text()
+
+    # What the server makes of the published files.
+    np.testing.assert_allclose(_server_scores(fp32.folder, prompts), torch_scores, atol=1e-4)
+    # Alone and in batches of its own making.
+    together = _server_scores(int8.folder, prompts)
+    alone = np.concatenate([_server_scores(int8.folder, [prompt]) for prompt in prompts[:3]])
+    np.testing.assert_allclose(together[:3], alone, atol=1e-4)
+
+
+def _server_scores(folder: Path, prompts: list[str]) -> np.ndarray:
+    return OnnxScorer(folder, read_manifest(folder)).score(prompts)
+
+
+def _check_manifest(manifest: RankerManifest) -> None:
+    assert manifest.precision == "int8"
+    assert (manifest.max_length, manifest.pad_token_id, manifest.truncation_side) == (MAX_LENGTH, 1, "left")
+    assert manifest.licence == "Apache-2.0"
+    metrics = manifest.metrics
+    assert 0.3 < metrics["kendall_tau"] < metrics["kendall_tau_ceiling"] + 0.1
+    assert metrics["parity_max_difference"] < 1e-4
+    assert metrics["rank_flips_in_batches"] == 0
+    assert metrics["validation_prompts"] == 160
+    assert manifest.calibration is not None
+    assert manifest.calibration.tokens_p50[0] > manifest.calibration.tokens_p50[-1]
+    assert manifest.calibration.scores[0] < manifest.neutral_score < manifest.calibration.scores[-1]
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_fp16_keeps_float32_scores(run: Path, tmp_path: Path, prompts: list[str]) -> None:
+    published = export_ranker(run, _settings(tmp_path, precision="fp16"))
+    metrics = published.manifest.metrics
+
+    assert abs(metrics["kendall_tau"] - metrics["kendall_tau_fp32"]) < 0.01
+    assert _server_scores(published.folder, prompts[:2]).shape == (2,)
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_shuffled_lengths_publish_nothing(
+    tmp_path: Path, write_run: WriteRun, lengths: list[list[int]]
+) -> None:
+    shuffled = list(lengths)
+    random.Random(4).shuffle(shuffled)
+    run = write_run(tmp_path / "run", shuffled)
+
+    with pytest.raises(GateError, match="Kendall's tau is"):
+        export_ranker(run, _settings(tmp_path))
+
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_inverted_sign_is_named(tmp_path: Path, write_run: WriteRun, lengths: list[list[int]]) -> None:
+    longest = max(map(max, lengths))
+    run = write_run(tmp_path / "run", [[longest + 1 - length for length in answer] for answer in lengths])
+
+    with pytest.raises(GateError, match=r"tau is -0\.\d+ on 160 validation prompts: the sign seems inverted"):
+        export_ranker(run, _settings(tmp_path))
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_minimum_tau_is_held(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"at least 0\.950 is needed"):
+        export_ranker(run, _settings(tmp_path, minimum_tau=0.95))
+
+
+def test_foreign_checkpoint_needs_data(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="pass --data FILE"):
+        export_ranker(checkpoint, _settings(tmp_path))
+
+
+@pytest.mark.usefixtures("exported_once")
+def test_foreign_checkpoint_with_data_is_published(
+    checkpoint: Path, tmp_path: Path, prompts: list[str], lengths: list[list[int]]
+) -> None:
+    data = tmp_path / "data.jsonl"
+    write_jsonl(
+        data,
+        (
+            {"prompt": prompt, "lengths_by_model": {"a": answer[0], "b": 1 + index % 7}}
+            for index, (prompt, answer) in enumerate(zip(prompts, lengths, strict=True))
+        ),
+    )
+
+    with pytest.raises(RecordError, match="lengths of several models"):
+        export_ranker(checkpoint, _settings(tmp_path, data=data))
+    published = export_ranker(checkpoint, _settings(tmp_path, data=data, lengths_of="a", precision="fp32"))
+
+    assert published.manifest.base_model == "opt"
+    assert (published.manifest.max_length, published.manifest.truncation_side) == (MAX_LENGTH, "left")
+    assert "kendall_tau_ceiling" not in published.manifest.metrics
+
+
+def test_folders_that_hold_no_ranker_are_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(SourceError, match="neither a run"):
+        export_ranker(empty, _settings(tmp_path))
+
+    (empty / "checkpoints").mkdir()
+    with pytest.raises(SourceError, match="unfinished run"):
+        export_ranker(empty, _settings(tmp_path))
+
+    (empty / "run.json").write_text(json.dumps({"base_model": "opt-mini"}))
+    with pytest.raises(SourceError, match="max_length"):
+        export_ranker(empty, _settings(tmp_path))
+
+
+def test_a_bad_data_line_is_named(run: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"prompt": "a", "output_tokens": 3}\n{"prompt": "b", "output_tokens": 0}\n')
+
+    with pytest.raises(RecordError, match=r"data\.jsonl:2: output lengths must be integers"):
+        export_ranker(run, _settings(tmp_path, data=data))
