@@ -49,14 +49,33 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def own_repository(tmp_path: Path) -> Path:
-    """A repository of the test's own: toy/1, toy/2 whose scores are 100 higher, plain/1 uncalibrated."""
-    path = tmp_path / "models"
+def publish_three(path: Path) -> Path:
+    """toy/1; toy/2, whose scores are 100 higher; plain/1 without calibration."""
     publish(path, "toy", 1, max_length=MAX_LENGTH)
     publish(path, "toy", 2, offset=100.0, max_length=MAX_LENGTH)
     publish(path, "plain", 1, calibration=None, max_length=MAX_LENGTH)
     return path
+
+
+@pytest.fixture
+def own_repository(tmp_path: Path) -> Path:
+    """A repository of the test's own, with the versions of `publish_three`."""
+    return publish_three(tmp_path / "models")
+
+
+@pytest.fixture(scope="module")
+def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repository of `versions_server`, with the versions of `publish_three`."""
+    return publish_three(tmp_path_factory.mktemp("versions") / "models")
+
+
+@pytest.fixture(scope="module")
+def versions_server(
+    tmp_path_factory: pytest.TempPathFactory, shared_repository: Path
+) -> Iterator[ServerProcess]:
+    """Shared by the tests of a module that activate versions."""
+    with servers(tmp_path_factory.mktemp("versions"), shared_repository) as start:
+        yield start("--replay", "--ranker", "toy", "--ranker-version", "1")
 
 
 @pytest.fixture

@@ -1,0 +1,244 @@
+"""Ranker versions change under load: nobody is lost, no two versions meet, a bad one changes nothing."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+from support.damage import DAMAGES
+from support.messages import inference, reason, rich_status, violated_fields
+from support.server_process import Connection, ServerProcess, StartServer
+from support.slots import occupied
+from support.submit_stream import SubmitStream
+from support.toy_ranker import publish
+
+from rankserve.v1 import ranker_pb2 as pb
+
+# Of the versions in `own_repository`.
+OFFSETS = {"toy/1": 0.0, "toy/2": 100.0}
+NEUTRAL = -5.0
+TOY = ("--ranker", "toy", "--ranker-version", "1")
+
+
+async def activate(connection: Connection, name: str, version: int) -> pb.ActivateRankerVersionResponse:
+    request = pb.ActivateRankerVersionRequest(name=name, version=version)
+    return await connection.ranker.ActivateRankerVersion(request)
+
+
+async def listed(connection: Connection) -> dict[str, pb.RankerVersion]:
+    response = await connection.ranker.ListRankerVersions(pb.ListRankerVersionsRequest())
+    return {f"{version.name}/{version.version}": version for version in response.versions}
+
+
+async def scores(connection: Connection, *prompts: str) -> tuple[str, list[float]]:
+    response = await connection.ranker.Score(pb.ScoreRequest(prompts=prompts))
+    return response.ranker_version, [score.score for score in response.scores]
+
+
+async def test_a_swap_rescores_hundreds_of_waiting_requests(
+    start_server: StartServer, own_repository: Path
+) -> None:
+    server = start_server("--replay", "--max-sequences", "2", *TOY, repository=own_repository)
+    words = {f"r{n}": 1 + n % 40 for n in range(400)}
+    early, late = list(words)[:300], list(words)[300:]
+    async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
+        async with occupied(connection):
+            await stream.send(*(inference(i, words=words[i], output=1) for i in early))
+            await stream.until_all("queued", early)
+            response = await activate(connection, "toy", 2)
+            assert response.rescored == 300 + 2
+            assert (response.active.name, response.active.version, response.active.active) == ("toy", 2, True)
+            await stream.send(*(inference(i, words=words[i], output=1) for i in late))
+            await stream.until_all("queued", late)
+        history = await stream.finish()
+        stats = await connection.stats()
+    for request_id in words:
+        version = "toy/1" if request_id in early else "toy/2"
+        assert history.queued(request_id).ranker_version == version
+        assert history.queued(request_id).score == OFFSETS[version] - 1 - words[request_id]
+        # Served by the scores of the new version, whichever it was queued with.
+        assert history.result(request_id).ranker_version == "toy/2"
+        assert history.result(request_id).score == OFFSETS["toy/2"] - 1 - words[request_id]
+    started = [words[request_id] for request_id in history.order_of("tokens")]
+    assert started == sorted(started)
+    assert stats.ranker_version == "toy/2"
+    assert stats.neutral_scores_total == 0
+
+
+async def test_swaps_back_and_forth_under_load_lose_and_mix_nothing(
+    start_server: StartServer, own_repository: Path
+) -> None:
+    server = start_server(
+        "--replay", "--max-sequences", "4", "--time-scale", "20", *TOY, repository=own_repository
+    )
+    words = {f"r{n}": 1 + n % 40 for n in range(600)}
+    async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
+
+        async def submit() -> None:
+            for request_id, count in words.items():
+                await stream.send(inference(request_id, words=count, output=3))
+                await asyncio.sleep(0.001)
+
+        submitting = asyncio.create_task(submit())
+        await stream.until(lambda history: len(history.ids_with["queued"]) > 100)
+        rescored = 0
+        for version in (2, 1, 2, 1, 2):
+            rescored += (await activate(connection, "toy", version)).rescored
+        await submitting
+        history = await stream.finish()
+        assert (await scores(connection, "one two"))[0] == "toy/2"
+        stats = await connection.until_idle()
+    assert rescored > 0
+    neutral = 0
+    assert stats.finished_total == len(words)
+    for request_id, count in words.items():
+        for told in (history.queued(request_id), history.result(request_id)):
+            if told.ranker_version:
+                assert told.score == OFFSETS[told.ranker_version] - 1 - count
+            else:
+                # It was queued just before a swap, and served before the new version had scored it.
+                assert told.score - NEUTRAL in OFFSETS.values()
+                neutral += 1
+        assert history.result(request_id).output_tokens == 3
+    assert neutral < len(words) / 2
+    assert stats.neutral_scores_total == 0
+
+
+@pytest.fixture
+async def connection(versions_server: ServerProcess) -> AsyncIterator[Connection]:
+    """To a server that others have used; toy/1 is active."""
+    async with Connection(versions_server.address) as connection:
+        await activate(connection, "toy", 1)
+        yield connection
+
+
+async def test_a_version_that_cannot_be_used_leaves_the_old_one_active(
+    connection: Connection, shared_repository: Path
+) -> None:
+    expected = await scores(connection, "one", "one two three")
+    pointer = (shared_repository / "active.json").read_text()
+    assert expected == ("toy/1", [-2.0, -4.0])
+    for number, (damage, says) in enumerate(DAMAGES.items(), start=1):
+        folder = publish(shared_repository, "damaged", number, max_length=64)
+        damage(folder)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await activate(connection, "damaged", number)
+        assert refused.value.code() is StatusCode.FAILED_PRECONDITION, damage.__name__
+        assert reason(rich_status(refused.value)) == "RANKER_VERSION_UNUSABLE"
+        assert says in (refused.value.details() or "")
+        assert await scores(connection, "one", "one two three") == expected
+    versions = await listed(connection)
+    assert [name for name, version in versions.items() if version.active] == ["toy/1"]
+    assert (shared_repository / "active.json").read_text() == pointer
+
+
+async def test_versions_and_names_that_are_not_there(connection: Connection) -> None:
+    for name, version in (("toy", 9), ("nope", 1), ("../models/toy", 1), ("toy/1", 0), (".", 0)):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await activate(connection, name, version)
+        assert refused.value.code() is StatusCode.FAILED_PRECONDITION
+        assert "plain/1, toy/1, toy/2" in (refused.value.details() or "")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await activate(connection, "", 1)
+    assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+    assert violated_fields(rich_status(refused.value)) == ["name"]
+
+
+async def test_versions_are_listed_with_their_problem(
+    connection: Connection, shared_repository: Path
+) -> None:
+    publish(shared_repository, "many", 2, max_length=64)
+    publish(shared_repository, "many", 10, max_length=64, metrics={"kendall_tau": 0.5}, created_at="2026")
+    (publish(shared_repository, "many", 11, max_length=64) / "model.onnx").unlink()
+    versions = {name: v for name, v in (await listed(connection)).items() if v.name != "damaged"}
+    assert list(versions) == ["many/2", "many/10", "many/11", "plain/1", "toy/1", "toy/2"]
+    assert "model.onnx is unreadable" in versions["many/11"].problem
+    assert [name for name, version in versions.items() if version.problem] == ["many/11"]
+    assert [name for name, version in versions.items() if version.active] == ["toy/1"]
+    newest = versions["many/10"]
+    assert (newest.precision, newest.base_model, newest.created_at) == ("fp32", "toy", "2026")
+    assert newest.kendall_tau == 0.5
+    assert not versions["many/2"].HasField("kendall_tau")
+    # 0 asks for the newest that can be used.
+    assert (await activate(connection, "many", 0)).active.version == 10
+
+
+async def test_a_repository_that_went_away_is_an_error_and_no_more(
+    connection: Connection, shared_repository: Path
+) -> None:
+    moved = shared_repository.rename(shared_repository.with_name("moved"))
+    try:
+        assert await listed(connection) == {}
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await activate(connection, "toy", 2)
+        assert refused.value.code() is StatusCode.FAILED_PRECONDITION
+        assert await scores(connection, "one") == ("toy/1", [-2.0])
+    finally:
+        moved.rename(shared_repository)
+
+
+async def test_scores_come_with_expected_lengths_where_the_version_has_them(connection: Connection) -> None:
+    response = await connection.ranker.Score(pb.ScoreRequest(prompts=["one", "one two three four"]))
+    assert [score.score for score in response.scores] == [-2.0, -5.0]
+    assert [score.expected_tokens_p50 for score in response.scores] == [120.0, 150.0]
+    assert [score.expected_tokens_p90 for score in response.scores] == [200.0, 275.0]
+    await activate(connection, "plain", 1)
+    response = await connection.ranker.Score(pb.ScoreRequest(prompts=["one"]))
+    assert response.ranker_version == "plain/1"
+    assert not response.scores[0].HasField("expected_tokens_p50")
+
+
+async def test_an_activated_version_is_active_after_a_restart(
+    start_server: StartServer, own_repository: Path
+) -> None:
+    pointer = own_repository / "active.json"
+    first = start_server(*TOY, repository=own_repository)
+    assert first.listening["ranker_version"] == "toy/1"
+    # A version chosen for one run is nobody's choice for the next.
+    assert not pointer.exists()
+    async with Connection(first.address) as connection:
+        await activate(connection, "toy", 2)
+    assert json.loads(pointer.read_text()) == {"name": "toy", "version": 2}
+    await asyncio.to_thread(first.stop)
+    second = start_server(repository=own_repository)
+    assert second.listening["ranker_version"] == "toy/2"
+
+
+async def test_aged_ranking_refuses_a_version_without_calibration(
+    start_server: StartServer, own_repository: Path
+) -> None:
+    server = start_server("--policy", "aged_ranking", *TOY, repository=own_repository)
+    async with Connection(server.address) as connection:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await activate(connection, "plain", 1)
+        assert refused.value.code() is StatusCode.FAILED_PRECONDITION
+        assert "no calibration" in (refused.value.details() or "")
+        assert await scores(connection, "one") == ("toy/1", [-2.0])
+        assert (await activate(connection, "toy", 2)).active.version == 2
+
+
+async def test_a_ranker_that_fails_or_is_late_costs_the_order_and_not_the_request(
+    start_server: StartServer,
+) -> None:
+    server = start_server("--replay", "--ranker-timeout-ms", "300")
+    prompts = {
+        "not-a-number": "heliotrope poison",
+        "crashes": "heliotrope crash",
+        "late": "heliotrope slow",
+        "behind-the-late": "heliotrope one",
+    }
+    async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
+        for request_id, prompt in prompts.items():
+            await stream.send(inference(request_id, prompt=prompt))
+            await stream.until_all("accepted", [request_id])
+        history = await stream.finish()
+        stats = await connection.stats()
+    for request_id in prompts:
+        assert history.result(request_id).output_tokens == 3
+        assert history.result(request_id).ranker_version == ""
+        assert history.queued(request_id).score == NEUTRAL
+    assert stats.neutral_scores_total == 4
+    assert "prompt_scored_neutral" in server.stderr
