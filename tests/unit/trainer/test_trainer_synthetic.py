@@ -10,7 +10,8 @@ import pytest
 
 from rankserve.trainer.metrics import ceilings, kendall_tau, lengths_matrix
 from rankserve.trainer.synthetic import LONGEST_ANSWER, TemplateSet, generate
-from rankserve.trainer.synthetic_templates import SIZES, TASKS
+from rankserve.trainer.synthetic_tasks import TASKS
+from rankserve.trainer.synthetic_templates import REQUESTS, SIZES, Task
 
 both_sets = pytest.mark.parametrize("templates", ["training", "held_out"])
 
@@ -55,9 +56,14 @@ def test_the_prompt_explains_its_length_in_part() -> None:
     assert abs(kendall_tau([-len(record.prompt) for record in records], lengths[:, 0])) < 0.2
 
 
+def training_templates(task: Task) -> set[str]:
+    """Those written out, and those that a request and a phrase make."""
+    made = {request.replace("{}", phrase) for request in REQUESTS for phrase in task.phrases}
+    return made | set(task.training)
+
+
 def test_the_sets_share_no_template() -> None:
-    assert not [task.name for task in TASKS if set(task.training) & set(task.held_out)]
-    training = {template for task in TASKS for template in task.training}
+    training = {template for task in TASKS for template in training_templates(task)}
     assert not training & {template for task in TASKS for template in task.held_out}
     assert not {text for size in SIZES for text in size.training} & {
         text for size in SIZES for text in size.held_out
@@ -80,8 +86,9 @@ def test_every_slot_of_a_template_is_known() -> None:
         "a",
         "b",
     }
+    known |= {"text", "given"}
     for task in TASKS:
-        for template in task.training + task.held_out:
+        for template in training_templates(task) | set(task.held_out):
             assert {name for _, name, _, _ in string.Formatter().parse(template) if name} <= known
 
 

@@ -15,11 +15,14 @@ from typing import Literal
 
 from rankserve.records.prompts import PromptRecord, prompt_id
 from rankserve.trainer import synthetic_words as words
+from rankserve.trainer.synthetic_tasks import TASKS
 from rankserve.trainer.synthetic_templates import (
     FRAMES_HELD_OUT,
     FRAMES_TRAINING,
+    REQUESTS,
     SIZES,
-    TASKS,
+    TEXT_JOINS,
+    TEXT_NAMES,
     Size,
     Task,
 )
@@ -31,6 +34,7 @@ LONGEST_ANSWER = 2048
 _PROMPT_SIGMA = 0.66
 _SAMPLE_SIGMA = 0.5
 _SIZED_SHARE = 0.45
+_PHRASE_SHARE = 0.6
 _TOKENS_PER_WORD = 1.35
 _TOPICS = (
     tuple((topic, 0.75) for topic in words.NARROW_TOPICS)
@@ -83,7 +87,7 @@ def _length(log_tokens: float) -> int:
 
 def _prompt(task: Task, rng: random.Random, held_out: bool) -> tuple[str, float]:
     """A prompt and the median output length, in tokens, that its text implies."""
-    template = rng.choice(task.held_out if held_out else task.training)
+    template = _template(task, rng, held_out)
     slots, breadth = _slots(rng)
     median = task.median_tokens
     if "{n}" in template:
@@ -97,6 +101,14 @@ def _prompt(task: Task, rng: random.Random, held_out: bool) -> tuple[str, float]
         text, median = _with_size(text, median, rng.choice(SIZES), rng, held_out)
     frame = rng.choice(FRAMES_HELD_OUT if held_out else FRAMES_TRAINING)
     return frame.format(text[0].upper() + text[1:]), median
+
+
+def _template(task: Task, rng: random.Random, held_out: bool) -> str:
+    if held_out:
+        return rng.choice(task.held_out)
+    if task.phrases and rng.random() < _PHRASE_SHARE:
+        return rng.choice(REQUESTS).replace("{}", rng.choice(task.phrases))
+    return rng.choice(task.training)
 
 
 def _with_size(text: str, median: float, size: Size, rng: random.Random, held_out: bool) -> tuple[str, float]:
@@ -119,6 +131,7 @@ def _slots(rng: random.Random) -> tuple[dict[str, str], float]:
     (topic, breadth), (topic2, _), (topic3, _) = rng.sample(_TOPICS, 3)
     character, character2 = rng.sample(words.CHARACTERS, 2)
     sentences = min(12, 1 + int(rng.expovariate(0.35)))
+    passage = " ".join(rng.sample(words.SENTENCES, sentences))
     slots = {
         "topic": topic,
         "topic2": topic2,
@@ -134,7 +147,9 @@ def _slots(rng: random.Random) -> tuple[dict[str, str], float]:
         "country": rng.choice(words.COUNTRIES),
         "question": rng.choice(words.YES_NO_QUESTIONS),
         "recipient": rng.choice(words.RECIPIENTS),
-        "passage": " ".join(rng.sample(words.SENTENCES, sentences)),
+        "text": rng.choice(TEXT_NAMES),
+        "given": rng.choice(TEXT_JOINS).format(passage),
+        "passage": passage,
         "n": str(rng.choice((2, 3, 3, 4, 5, 5, 5, 6, 7, 8, 10, 10, 15))),
         "a": str(rng.randint(20, 990)),
         "b": str(rng.randint(2, 48)),
