@@ -3,7 +3,7 @@
 Inputs `input_ids` and `attention_mask`, int64 [batch, length]; output `score`, float32 [batch].
 
 torch's exporter folds constants itself, and ONNX Runtime fuses for its execution provider when it opens the
-file. Fusing in the file as well would tie it to one provider (docs/decisions/0003).
+file. Fusing in the file as well would tie it to one provider (docs/decisions/0004).
 """
 
 import logging
