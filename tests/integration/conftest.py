@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from support.messages import PROMPT_MARKER
 from support.server_process import Connection, ServerProcess, StartServer
-from support.toy_ranker import publish
-
-MAX_LENGTH = 64
+from support.toy_ranker import publish, publish_three
 
 
 def judge(server: ServerProcess) -> None:
@@ -45,43 +43,29 @@ def servers(folder: Path, default_repository: Path) -> Iterator[StartServer]:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the version toy/1, for servers that only read it."""
     path = tmp_path_factory.mktemp("models")
-    publish(path, "toy", 1, max_length=MAX_LENGTH)
-    return path
-
-
-def publish_three(path: Path) -> Path:
-    """toy/1; toy/2, whose scores are 100 higher; plain/1 without calibration."""
-    publish(path, "toy", 1, max_length=MAX_LENGTH)
-    publish(path, "toy", 2, offset=100.0, max_length=MAX_LENGTH)
-    publish(path, "plain", 1, calibration=None, max_length=MAX_LENGTH)
+    publish(path, "toy", 1, max_length=64)
     return path
 
 
 @pytest.fixture
 def own_repository(tmp_path: Path) -> Path:
     """A repository of the test's own, with the versions of `publish_three`."""
-    return publish_three(tmp_path / "models")
-
-
-@pytest.fixture(scope="module")
-def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repository of `versions_server`, with the versions of `publish_three`."""
-    return publish_three(tmp_path_factory.mktemp("versions") / "models")
-
-
-@pytest.fixture(scope="module")
-def versions_server(
-    tmp_path_factory: pytest.TempPathFactory, shared_repository: Path
-) -> Iterator[ServerProcess]:
-    """Shared by the tests of a module that activate versions."""
-    with servers(tmp_path_factory.mktemp("versions"), shared_repository) as start:
-        yield start("--replay", "--ranker", "toy", "--ranker-version", "1")
+    path = tmp_path / "models"
+    publish_three(path)
+    return path
 
 
 @pytest.fixture
 def start_server(tmp_path: Path, repository: Path) -> Iterator[StartServer]:
     """Starts servers that end, and are judged, with the test."""
     with servers(tmp_path, repository) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_server(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[StartServer]:
+    """Starts servers that the tests of a module share."""
+    with servers(tmp_path_factory.mktemp("module"), repository) as start:
         yield start
 
 

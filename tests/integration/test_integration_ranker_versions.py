@@ -13,7 +13,7 @@ from support.messages import inference, reason, rich_status, violated_fields
 from support.server_process import Connection, ServerProcess, StartServer
 from support.slots import occupied
 from support.submit_stream import SubmitStream
-from support.toy_ranker import publish
+from support.toy_ranker import publish, publish_three
 
 from rankserve.v1 import ranker_pb2 as pb
 
@@ -105,6 +105,18 @@ async def test_swaps_back_and_forth_under_load_lose_and_mix_nothing(
         assert history.result(request_id).output_tokens == 3
     assert neutral < len(words) / 2
     assert stats.neutral_scores_total == 0
+
+
+@pytest.fixture(scope="module")
+def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("versions") / "models"
+    publish_three(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def versions_server(start_module_server: StartServer, shared_repository: Path) -> ServerProcess:
+    return start_module_server("--replay", *TOY, repository=shared_repository)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.messages import code, inference, reason, rich_status
-from support.server_process import Connection, ServerProcess, StartServer
+from support.server_process import SERVICES, Connection, ServerProcess, StartServer
 from support.submit_stream import History, SubmitStream
 
 from rankserve.v1 import scheduler_pb2 as pb
@@ -81,10 +81,14 @@ async def test_a_drain_that_takes_too_long_ends_what_still_runs(start_server: St
 async def test_health_gives_notice_before_requests_are_refused(start_server: StartServer) -> None:
     server = start_server("--replay", "--drain-notice-s", "1.5")
     async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
-        watch = health_pb2_grpc.HealthStub(connection.channel).Watch(health_pb2.HealthCheckRequest())
+        health = health_pb2_grpc.HealthStub(connection.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         server.send(signal.SIGTERM)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in SERVICES:
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
         watch.cancel()
         # Callers that have not noticed yet are still served.
         await stream.send(inference("during-notice"))
@@ -103,3 +107,18 @@ async def test_sigint_and_a_second_signal_are_as_good(start_server: StartServer)
     stream.history.check()
     assert stream.history.result("running").output_tokens == 40
     assert await exit_status(server) == 0
+
+
+async def test_a_client_that_never_reads_does_not_keep_the_server_from_ending(
+    start_server: StartServer,
+) -> None:
+    server = start_server("--replay", "--time-scale", "100")
+    async with Connection(server.address) as connection:
+        call = connection.scheduler.Submit()
+        metadata = {f"{n:02}": "v" * 250 for n in range(16)}
+        for n in range(500):
+            request = inference(f"unread-{n}", output=5, metadata=metadata)
+            await call.write(pb.SubmitRequest(request=request))
+        await connection.until_stats(lambda stats: stats.finished_total == 500)
+        assert await exit_status(server) == 0
+        call.cancel()

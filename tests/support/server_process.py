@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rankserve.v1.ranker_pb2_grpc import RankerServiceAsyncStub
     from rankserve.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub
 
+SERVICES = ("rankserve.v1.SchedulerService", "rankserve.v1.RankerService")
 COMMAND = Path(sys.executable).with_name("rankserve")
 # A proxy of the environment must not stand between a test and its loopback server.
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)

@@ -90,9 +90,9 @@ class History:
 class SubmitStream:
     """One `Submit` call. An async context manager: leaving it without `finish` loses the stream."""
 
-    def __init__(self, stub: "SchedulerServiceAsyncStub") -> None:
+    def __init__(self, stub: "SchedulerServiceAsyncStub", metadata: tuple[tuple[str, str], ...] = ()) -> None:
         self.history = History()
-        self._call = stub.Submit()
+        self._call = stub.Submit(metadata=metadata)
         self._changed = asyncio.Condition()
         self._over = False
         self._reader = asyncio.create_task(self._read())

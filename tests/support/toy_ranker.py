@@ -136,6 +136,13 @@ def publish(
     return folder
 
 
+def publish_three(repository: Path) -> None:
+    """toy/1; toy/2, whose scores are 100 higher; plain/1 without calibration."""
+    publish(repository, "toy", 1, max_length=64)
+    publish(repository, "toy", 2, offset=100.0, max_length=64)
+    publish(repository, "plain", 1, calibration=None, max_length=64)
+
+
 def restate_sha256(folder: Path) -> None:
     """Makes the manifest's sums those of the files as they are."""
     document = json.loads((folder / MANIFEST).read_text())
