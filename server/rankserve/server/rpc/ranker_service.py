@@ -41,7 +41,11 @@ class RankerService(RankerServiceServicer):
     async def ListRankerVersions(
         self, request: pb.ListRankerVersionsRequest, context: Context
     ) -> pb.ListRankerVersionsResponse:
-        entries = await asyncio.to_thread(self._ranker.repository.list_versions)
+        try:
+            entries = await asyncio.to_thread(self._ranker.repository.list_versions)
+        except OSError as error:
+            problem = f"the model repository cannot be read ({error.strerror})"
+            await abort(context, RankerVersionError(problem))
         return pb.ListRankerVersionsResponse(versions=[self._version_message(entry) for entry in entries])
 
     async def ActivateRankerVersion(
