@@ -23,6 +23,7 @@ from rankserve.client.load import Poisson, Progress
 from rankserve.records.prompts import split_of
 from rankserve.records.results import write_run
 from rankserve.records.workload import WorkloadRecord, read_workload
+from rankserve.server.scheduling.policies import AgedRanking
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
@@ -51,6 +52,8 @@ def main() -> None:
         "profile": options.profile,
         "max_sequences": options.max_sequences,
         "time_scale": options.time_scale,
+        # The server counts waiting in wall-clock seconds: the default rate, in simulated ones.
+        "ageing_tokens_per_s": AgedRanking().ageing_tokens_per_s * options.time_scale,
     }
     for rate in options.rates:
         replay(workload, rate, server_options, options)

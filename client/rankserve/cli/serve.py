@@ -19,7 +19,7 @@ def serve(
     ageing_tokens_per_s: Annotated[
         float,
         typer.Option(help="aged_ranking: predicted tokens that one second of waiting makes up for."),
-    ] = 5.0,
+    ] = 10.0,
     max_wait_ms: Annotated[
         int | None,
         typer.Option(

@@ -16,7 +16,7 @@ class ServerSettings(BaseModel):
     allow_unauthenticated: bool = False
 
     policy: str = "ranking"
-    ageing_tokens_per_s: float = Field(default=5.0, ge=0)
+    ageing_tokens_per_s: float = Field(default=10.0, ge=0)
     starvation_threshold_steps: int = Field(default=0, ge=0)
     starvation_quantum_steps: int = Field(default=10, ge=1)
     max_wait_ms: int | None = Field(default=None, ge=1)

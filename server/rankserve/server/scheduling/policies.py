@@ -69,7 +69,7 @@ class AgedRanking:
         ageing_tokens_per_s: predicted tokens that a second of waiting makes up for.
     """
 
-    ageing_tokens_per_s: float = 5.0
+    ageing_tokens_per_s: float = 10.0
     name: str = "aged_ranking"
     needs_expected_tokens: bool = True
 
