@@ -50,9 +50,10 @@ def serve(
     profile: Annotated[
         str,
         typer.Option(
-            help="Simulated LLM: a100-llama3-8b, h100-llama3-8b, a100-llama3-70b-tp4, h100-llama3-70b-tp4."
+            help="Simulated LLM: a100-llama3-8b (default), h100-llama3-8b, a100-llama3-70b-tp4,"
+            " h100-llama3-70b-tp4."
         ),
-    ] = "a100-llama3-8b",
+    ] = "",
     max_sequences: Annotated[
         int | None, typer.Option(help="Batch cap in sequences; default: the profile's.")
     ] = None,

@@ -1,0 +1,68 @@
+"""The command line: one set of defaults, help for newcomers, hints for what is missing."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("pydantic", reason="needs the extra server: pip install 'rankserve[server]'")
+
+from rankserve.cli.main import app
+from rankserve.cli.serve import serve
+from rankserve.server.settings import ServerSettings
+
+COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "report")
+
+
+def test_options_of_serve_have_the_defaults_of_the_settings() -> None:
+    parameters = inspect.signature(serve).parameters
+    options = {name: p.default for name, p in parameters.items() if name != "json_output"}
+    assert options.keys() <= ServerSettings.model_fields.keys()
+    assert options == {name: ServerSettings.model_fields[name].default for name in options}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_help_needs_none_of_the_extras() -> None:
+    """The command is part of the base install: its help must not import what only an extra brings."""
+    program = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from rankserve.cli.main import app\n"
+        f"for command in {COMMANDS!r}:\n"
+        "    assert CliRunner().invoke(app, [command, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'scipy', 'matplotlib', 'structlog'}\n"
+        "print(sorted(heavy & sys.modules.keys()))\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "blocked", "extra"),
+    [
+        (["serve"], "structlog", "server"),
+        (["demo"], "scipy", "load"),
+        (["load", "--synthetic", "1", "--burst"], "scipy", "load"),
+        (["evaluate", ".", "--data", "pyproject.toml"], "torch", "trainer"),
+        (["train", "--config", "pyproject.toml"], "torch", "trainer"),
+        (["export", ".", "--repository", ".", "--name", "n"], "onnx", "exporter"),
+    ],
+)
+def test_a_missing_extra_names_the_command_that_installs_it(
+    command: list[str], blocked: str, extra: str
+) -> None:
+    program = (
+        f"import sys\nsys.modules[{blocked!r}] = None\nfrom rankserve.cli.main import app\napp({command!r})\n"
+    )
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert output.returncode == 1
+    assert f"pip install 'rankserve[{extra}]'" in output.stderr
+    assert "Traceback" not in output.stderr
