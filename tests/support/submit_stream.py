@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import grpc
+from support.messages import inference
+from support.server_process import Connection
 
 from rankserve.v1 import scheduler_pb2 as pb
 
@@ -159,3 +161,15 @@ class SubmitStream:
             self._over = True
             async with self._changed:
                 self._changed.notify_all()
+
+
+async def submit_without_reading(
+    connection: Connection, count: int
+) -> grpc.aio.StreamStreamCall[pb.SubmitRequest, pb.SubmitResponse]:
+    """Submits requests with 4 KB of metadata, which their results carry back; reads no answer."""
+    call = connection.scheduler.Submit()
+    metadata = {f"{n:02}": "v" * 250 for n in range(16)}
+    for n in range(count):
+        request = inference(f"unread-{n}", output=5, metadata=metadata)
+        await call.write(pb.SubmitRequest(request=request))
+    return call
