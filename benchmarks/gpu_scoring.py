@@ -183,7 +183,9 @@ def nodes_by_provider(graph: Path, provider: str) -> dict[str, int]:
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = [event["args"] for event in events if event.get("name", "").endswith("_kernel_time")]
     elsewhere = {
-        node["op_name"] for node in ran if "MatMul" in node["op_name"] and node["provider"] != provider
+        node["op_name"]
+        for node in ran
+        if node["op_name"].endswith(("MatMul", "Gemm")) and node["provider"] != provider
     }
     if elsewhere:
         sys.exit(f"{sorted(elsewhere)} did not run on {provider}")
