@@ -97,10 +97,10 @@ class _Rewriter:
             )
             self._constant(f"{table}_int8", values)
             self._constant(f"{table}_scale", scale)
-        self._node("Gather", [f"{table}_int8", indices], f"{output}_int8")
-        self._node("Gather", [f"{table}_scale", indices], f"{output}_scale")
-        self._node("Cast", [f"{output}_int8"], f"{output}_unscaled", to=TensorProto.FLOAT)
-        self._node("Mul", [f"{output}_unscaled", f"{output}_scale"], output)
+        self._node("Gather", [f"{table}_int8", indices], f"{output}_entry_int8")
+        self._node("Gather", [f"{table}_scale", indices], f"{output}_entry_scale")
+        self._node("Cast", [f"{output}_entry_int8"], f"{output}_entry", to=TensorProto.FLOAT)
+        self._node("Mul", [f"{output}_entry", f"{output}_entry_scale"], output)
 
     def _product(self, node: onnx.NodeProto, weight: npt.NDArray[np.float32]) -> None:
         activation, output = node.input[0], node.output[0]
@@ -112,12 +112,12 @@ class _Rewriter:
         unbiased = f"{output}_unbiased" if bias else output
         self._node(
             "MatMulInteger",
-            [f"{activation}_int8", f"{output}_weight_int8", "int8_zero_point"],
-            f"{output}_int32",
+            [f"{activation}_row_int8", f"{output}_weight_int8", "int8_zero_point"],
+            f"{output}_sum_int32",
         )
-        self._node("Cast", [f"{output}_int32"], f"{output}_unscaled", to=TensorProto.FLOAT)
-        self._node("Mul", [f"{output}_unscaled", f"{output}_weight_scale"], f"{output}_columns")
-        self._node("Mul", [f"{output}_columns", f"{activation}_scale"], unbiased)
+        self._node("Cast", [f"{output}_sum_int32"], f"{output}_sum", to=TensorProto.FLOAT)
+        self._node("Mul", [f"{output}_sum", f"{output}_weight_scale"], f"{output}_columns")
+        self._node("Mul", [f"{output}_columns", f"{activation}_row_scale"], unbiased)
         if bias:
             self._node("Add", [unbiased, bias], output)
 
@@ -130,13 +130,15 @@ class _Rewriter:
         self._constant("int8_limit", np.asarray(_ACTIVATION_LIMIT, dtype=np.float32))
         self._constant("int8_smallest", np.asarray(_SMALLEST_MAXIMUM, dtype=np.float32))
         self._constant("int8_last_axis", np.asarray([-1], dtype=np.int64))
-        self._node("Abs", [name], f"{name}_absolute")
-        self._node("ReduceMax", [f"{name}_absolute", "int8_last_axis"], f"{name}_largest", keepdims=1)
-        self._node("Max", [f"{name}_largest", "int8_smallest"], f"{name}_maximum")
-        self._node("Div", [f"{name}_maximum", "int8_limit"], f"{name}_scale")
-        self._node("Div", ["int8_limit", f"{name}_maximum"], f"{name}_inverse")
-        self._node("Mul", [name, f"{name}_inverse"], f"{name}_scaled")
-        self._node("QuantizeLinear", [f"{name}_scaled", "int8_one", "int8_zero_point"], f"{name}_int8")
+        self._node("Abs", [name], f"{name}_row_absolute")
+        self._node("ReduceMax", [f"{name}_row_absolute", "int8_last_axis"], f"{name}_row_largest", keepdims=1)
+        self._node("Max", [f"{name}_row_largest", "int8_smallest"], f"{name}_row_maximum")
+        self._node("Div", [f"{name}_row_maximum", "int8_limit"], f"{name}_row_scale")
+        self._node("Div", ["int8_limit", f"{name}_row_maximum"], f"{name}_row_inverse")
+        self._node("Mul", [name, f"{name}_row_inverse"], f"{name}_row_scaled")
+        self._node(
+            "QuantizeLinear", [f"{name}_row_scaled", "int8_one", "int8_zero_point"], f"{name}_row_int8"
+        )
 
     def _constant(self, name: str, value: npt.NDArray[np.generic]) -> None:
         if name not in self.constants:
