@@ -16,14 +16,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from rankserve.cli.policy_runs import run_policies
 from rankserve.client.evaluation import build_report
 from rankserve.client.evaluation.as_markdown import render
 from rankserve.client.load import Poisson, Progress
-from rankserve.records.prompts import split_of
-from rankserve.records.results import write_run
+from rankserve.records.prompts import PromptRecord, read_prompts, split_of
+from rankserve.records.results import Run, write_run
 from rankserve.records.workload import WorkloadRecord, read_workload
 from rankserve.server.scheduling.policies import AgedRanking
+from rankserve.trainer.baselines import linear_scores, prompt_length_scores
+from rankserve.trainer.metrics import kendall_tau
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
@@ -42,8 +46,6 @@ def main() -> None:
     repository = options.output / "models"
     export = rankserve("export", run, "--repository", repository, "--name", "alpaca-vicuna7b", "--json")
     version = json.loads(export)["version"]
-    print_ranker(run)
-
     workload = [r for r in read_workload(options.data) if split_of(r.id) == "test"][: options.requests]
     server_options = {
         "repository": repository,
@@ -55,8 +57,10 @@ def main() -> None:
         # The server counts waiting in wall-clock seconds: the default rate, in simulated ones.
         "ageing_tokens_per_s": AgedRanking().ageing_tokens_per_s * options.time_scale,
     }
+    runs: list[Run] = []
     for rate in options.rates:
-        replay(workload, rate, server_options, options)
+        runs += replay(workload, rate, server_options, options)
+    print_order(list(read_prompts(options.data)), runs[0])
 
 
 def parse_options() -> argparse.Namespace:
@@ -83,20 +87,24 @@ def rankserve(*arguments: object) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def print_ranker(run: Path) -> None:
-    """The ranker's order on the test split, between its baselines and its ceiling."""
-    (figures,) = json.loads((run / "metrics.json").read_text())["test"]["by_source"].values()
-    print(f"## Order of {figures['prompts']:.0f} held-out prompts\n")
-    print("| ordered by | Kendall's tau-b |\n|---|---|")
-    for label, key in (
-        ("prompt length", "baseline_prompt_length"),
-        ("TF-IDF + ridge", "baseline_tfidf_ridge"),
-        ("**this ranker**", "kendall_tau"),
-        ("another sample of the prompt", "ceiling_sample"),
-        ("mean of the three other samples (ceiling)", "ceiling_mean"),
+def print_order(prompts: list[PromptRecord], run: Run) -> None:
+    """How well the served scores order the replayed sample, between baselines and ceiling."""
+    train = [p for p in prompts if split_of(p.id) == "train"]
+    by_id = {p.id: p for p in prompts}
+    results = [r for r in run.results if r.score is not None and r.outcome == "finished"]
+    test = [by_id[r.id] for r in results]
+    lengths = np.array([p.output_lengths for p in test])
+    replayed = lengths[:, -1]
+    print(f"\n## Order of {len(test)} held-out prompts\n")
+    print("| ordered by | Kendall's tau-b against the replayed sample |\n|---|---|")
+    for label, scores in (
+        ("prompt length", prompt_length_scores(test)),
+        ("TF-IDF + ridge, trained on the same split", linear_scores(train, test)),
+        ("**this ranker**, as served", [r.score for r in results]),
+        ("another sample of the prompt", -lengths[:, -2]),
+        ("mean of the three other samples (ceiling)", -lengths[:, :-1].mean(axis=1)),
     ):
-        print(f"| {label} | {figures[key]:.3f} |")
-    print()
+        print(f"| {label} | {kendall_tau(scores, replayed):.3f} |")
 
 
 def replay(
@@ -104,7 +112,7 @@ def replay(
     rate: float,
     server_options: dict[str, object],
     options: argparse.Namespace,
-) -> None:
+) -> list[Run]:
     """One load: all policies on the same arrivals."""
 
     def show(policy: str, progress: Progress) -> None:
@@ -123,8 +131,8 @@ def replay(
     for policy, run in zip(POLICIES, runs, strict=True):
         write_run(options.output / f"{rate:g}-{policy}.jsonl.gz", run.header, run.results)
     print(f"\n## {rate:g} requests per simulated second\n")
-    print(render(build_report(runs)))
-    sys.stdout.flush()
+    print(render(build_report(runs)), flush=True)
+    return runs
 
 
 if __name__ == "__main__":
