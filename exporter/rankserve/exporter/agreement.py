@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from rankserve.exporter.source import ValidationSet
+from rankserve.exporter.validation import ValidationSet
 from rankserve.records.prompts import PromptRecord
 
 Scores = npt.NDArray[np.float64]

@@ -1,7 +1,7 @@
 """A trained ranker becomes a published version: graph, parity, precision, checks, calibration, files."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -24,14 +24,15 @@ from rankserve.exporter.agreement import (
 from rankserve.exporter.calibration import calibrate
 from rankserve.exporter.card import model_card
 from rankserve.exporter.errors import SourceError
-from rankserve.exporter.gates import MIN_TAU, check_batch_effect, check_tau, check_tau_drop
+from rankserve.exporter.gates import MIN_TAU, check_batch_effect, check_prompts, check_tau, check_tau_drop
 from rankserve.exporter.graph import export_graph
 from rankserve.exporter.parity import Parity, check_parity
 from rankserve.exporter.publish import Published, publish
 from rankserve.exporter.quantise import quantise
 from rankserve.exporter.session import GraphScorer
-from rankserve.exporter.source import RankerSource, ValidationSet, read_source, read_validation
+from rankserve.exporter.source import RankerSource, read_source
 from rankserve.exporter.tokenization import encode, publishable_tokenizer
+from rankserve.exporter.validation import ValidationSet, read_validation
 from rankserve.records.prompts import PromptRecord
 from rankserve.records.ranker_version import RankerManifest
 from rankserve.trainer.model import RankerModel, RankerModelError
@@ -67,13 +68,6 @@ class ExportSettings:
     seed: int = 0
 
 
-@dataclass(slots=True, frozen=True)
-class _Validation:
-    sets: list[ValidationSet]
-    tokenizer: Tokenizer
-    rows: list[list[int]]
-
-
 def export_ranker(
     folder: Path, settings: ExportSettings, *, progress: Callable[[str], None] = lambda line: None
 ) -> Published:
@@ -92,22 +86,32 @@ def export_ranker(
         OSError: a file cannot be read or written.
     """
     source = read_source(folder)
-    validation = _validation(source, settings)
+    validation = read_validation(
+        source,
+        settings.data,
+        lengths_of=settings.lengths_of,
+        max_prompts=settings.max_prompts,
+        seed=settings.seed,
+    )
+    records = validation.records
+    check_prompts(len(records))
+    if validation.trained_on:
+        progress(f"Left out {validation.trained_on} prompts that the ranker was trained on")
+    tokenizer, rows = _tokenised(source, records)
     model = _load(source)
     fp32, parity = _fp32_graph(model, source, settings)
     progress(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
-    records = [record for each in validation.sets for record in each.records]
-    fp32_scores = GraphScorer(fp32, source.pad_token_id).score(validation.rows)
+    fp32_scores = GraphScorer(fp32, source.pad_token_id).score(rows)
     tau_fp32 = mean_tau(agreements(fp32_scores, validation.sets))
     check_tau(tau_fp32, len(records), settings.minimum_tau)
     progress(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
 
     graph = _at_precision(fp32, model, source, settings.precision)
     scorer = GraphScorer(graph, source.pad_token_id)
-    scores = scorer.score(validation.rows) if graph is not fp32 else fp32_scores
+    scores = scorer.score(rows) if graph is not fp32 else fp32_scores
     found = agreements(scores, validation.sets)
     check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
-    effect = check_batch_effect(scorer, validation.rows, seed=settings.seed)
+    effect = check_batch_effect(scorer, rows, seed=settings.seed)
     progress(
         f"Kendall's tau {mean_tau(found):.4f} in {settings.precision}; batch mates reorder "
         f"{effect.rank_flips:.3%} of prompt pairs"
@@ -140,43 +144,20 @@ def export_ranker(
     return publish(
         settings.repository,
         graph,
-        validation.tokenizer,
+        tokenizer,
         manifest,
         partial(model_card, validation=found),
         activate=settings.activate,
     )
 
 
-def _validation(source: RankerSource, settings: ExportSettings) -> _Validation:
-    path = settings.data or source.validation
-    if path is None:
-        raise SourceError(
-            f"{source.model} brings no validation prompts, and nothing is published unchecked: "
-            "pass --data FILE with prompts and output lengths of the LLM that you serve"
-        )
-    sets = _sampled(read_validation(path, model=settings.lengths_of), settings)
-    if not sets:
-        raise SourceError(f"{path} holds no prompts")
-    prompts = [record.prompt for each in sets for record in each.records]
+def _tokenised(source: RankerSource, records: Sequence[PromptRecord]) -> tuple[Tokenizer, list[list[int]]]:
+    prompts = [record.prompt for record in records]
     tokenizer = publishable_tokenizer(source, prompts[:200])
     rows = encode(tokenizer, source, prompts)
     if not all(rows):
-        raise SourceError(f"{path}: the tokenizer of {source.model} finds no tokens in some prompts")
-    return _Validation(sets, tokenizer, rows)
-
-
-def _sampled(sets: list[ValidationSet], settings: ExportSettings) -> list[ValidationSet]:
-    """At most `max_prompts` in all, each set in proportion."""
-    total = sum(len(each.records) for each in sets)
-    if total <= settings.max_prompts:
-        return sets
-    generator = np.random.default_rng(settings.seed)
-    sampled = []
-    for each in sets:
-        count = max(1, settings.max_prompts * len(each.records) // total)
-        chosen = sorted(generator.permutation(len(each.records))[:count])
-        sampled.append(ValidationSet(each.source, tuple(each.records[index] for index in chosen)))
-    return sampled
+        raise SourceError(f"the tokenizer of {source.model} finds no tokens in some validation prompts")
+    return tokenizer, rows
 
 
 def _load(source: RankerSource) -> RankerModel:
@@ -211,7 +192,7 @@ def _at_precision(
 
 
 def _of_source(
-    name: str, sets: list[ValidationSet], scores: Scores
+    name: str, sets: Sequence[ValidationSet], scores: Scores
 ) -> tuple[Scores, tuple[PromptRecord, ...]]:
     """Scores and prompts of one set; of the largest if none has the name."""
     starts = np.cumsum([0, *(len(each.records) for each in sets)])

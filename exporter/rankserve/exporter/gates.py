@@ -31,13 +31,16 @@ class BatchEffect:
     max_move: float
 
 
+def check_prompts(count: int) -> None:
+    """Raises GateError if there are too few validation prompts to tell a good ranker from a bad one."""
+    if count < MIN_PROMPTS:
+        raise GateError(
+            f"{count} validation prompts cannot tell a good ranker from a bad one: give {MIN_PROMPTS} or more"
+        )
+
+
 def check_tau(tau: float, prompts: int, minimum: float) -> None:
     """Raises GateError if the scores do not order the prompts by output length."""
-    if prompts < MIN_PROMPTS:
-        raise GateError(
-            f"{prompts} validation prompts cannot tell a good ranker from a bad one: give at least "
-            f"{MIN_PROMPTS}"
-        )
     # tau's deviation on unrelated scores (Kendall 1938); three of them are no accident.
     chance = 3 * float(np.sqrt(2 * (2 * prompts + 5) / (9 * prompts * (prompts - 1))))
     figures = f"Kendall's tau is {tau:.3f} on {prompts} validation prompts"

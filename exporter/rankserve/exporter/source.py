@@ -8,12 +8,9 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from rankserve.exporter.errors import SourceError
-from rankserve.records.jsonl import RecordError, read_jsonl
-from rankserve.records.prompts import PromptRecord, parse_prompt
 
 # Foreign tokenizers without a limit of their own state a huge number.
 _DEFAULT_MAX_LENGTH = 512
-_VALIDATION = "validation.jsonl.gz"
 
 
 @dataclass(slots=True, frozen=True)
@@ -27,6 +24,7 @@ class RankerSource:
         pad_token_id: token id that pads a batch.
         truncation_side: which end of a longer prompt is cut, "left" or "right".
         validation: file of prompts with lengths that the checks use; None if the folder has none.
+        trained_on: file of `prompt_id`s of its training prompts, one a line; None if it has none.
         calibration_source: which of the validation prompts' sources gives the calibration; "" takes all.
         training_data: names and licences.
         licence: of the ranker.
@@ -39,18 +37,11 @@ class RankerSource:
     pad_token_id: int
     truncation_side: str
     validation: Path | None = None
+    trained_on: Path | None = None
     calibration_source: str = ""
     training_data: tuple[str, ...] = ()
     licence: str = ""
     test_tau: float | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class ValidationSet:
-    """Prompts of one LLM's lengths. Scores of different sets are never ordered against each other."""
-
-    source: str
-    records: tuple[PromptRecord, ...]
 
 
 def read_source(folder: Path) -> RankerSource:
@@ -71,27 +62,9 @@ def read_source(folder: Path) -> RankerSource:
     )
 
 
-def read_validation(path: Path, *, model: str | None = None) -> list[ValidationSet]:
-    """Reads prompts with lengths, grouped by their `source` where they state one.
-
-    Raises:
-        RecordError: a line cannot be used; names the file and the line.
-        OSError: the file cannot be opened.
-    """
-    by_source: dict[str, list[PromptRecord]] = {}
-    for number, record in read_jsonl(path):
-        try:
-            parsed = parse_prompt(record, model=model)
-        except ValueError as error:
-            raise RecordError(path, number, str(error)) from None
-        by_source.setdefault(str(record.get("source", "")), []).append(parsed)
-    return [ValidationSet(source, tuple(records)) for source, records in by_source.items()]
-
-
 def _from_run(folder: Path) -> RankerSource:
     path = folder / "run.json"
     run = _read_json(path)
-    validation = folder / _VALIDATION
     try:
         return RankerSource(
             model=folder / "model",
@@ -99,7 +72,8 @@ def _from_run(folder: Path) -> RankerSource:
             max_length=int(run["max_length"]),
             pad_token_id=int(run["pad_token_id"]),
             truncation_side=_side(run["truncation_side"]),
-            validation=validation if validation.is_file() else None,
+            validation=_if_there(folder / "validation.jsonl.gz"),
+            trained_on=_if_there(folder / "trained_on.txt"),
             calibration_source=str(run.get("calibration_source", "")),
             training_data=tuple(map(str, run["training_data"])),
             licence=str(run["licence"]),
@@ -154,6 +128,10 @@ def _origin(folder: Path) -> str:
     """The hub id that a checkpoint says it was made from; local paths mean nothing elsewhere."""
     name = str(_read_json(folder / "config.json").get("_name_or_path", ""))
     return "" if name.startswith((".", "/", "~")) else name
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _side(side: object) -> str:

@@ -3,8 +3,8 @@ import pytest
 
 from rankserve.exporter.agreement import agreements, discordant_share, kendall_tau, mean_ceiling, mean_tau
 from rankserve.exporter.errors import GateError
-from rankserve.exporter.gates import check_tau, check_tau_drop
-from rankserve.exporter.source import ValidationSet
+from rankserve.exporter.gates import check_prompts, check_tau, check_tau_drop
+from rankserve.exporter.validation import ValidationSet
 from rankserve.records.prompts import PromptRecord
 
 
@@ -58,12 +58,17 @@ def test_discordant_share_counts_swapped_pairs() -> None:
         (0.05, 5000, 0.1, "at least 0.100 is needed"),
         (0.15, 50, 0.1, r"at least 0\.29\d is needed"),
         (0.3, 1000, 0.4, "at least 0.400 is needed"),
-        (0.9, 10, 0.1, "10 validation prompts"),
     ],
 )
 def test_bad_tau_is_refused(tau: float, prompts: int, minimum: float, message: str) -> None:
     with pytest.raises(GateError, match=message):
         check_tau(tau, prompts, minimum)
+
+
+def test_too_few_prompts_are_refused() -> None:
+    check_prompts(30)
+    with pytest.raises(GateError, match="29 validation prompts cannot tell"):
+        check_prompts(29)
 
 
 def test_good_tau_passes() -> None:
