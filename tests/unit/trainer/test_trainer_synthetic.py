@@ -1,4 +1,5 @@
 import math
+import random
 import re
 import statistics
 import string
@@ -10,8 +11,16 @@ import pytest
 
 from rankserve.trainer.metrics import ceilings, kendall_tau, lengths_matrix
 from rankserve.trainer.synthetic import LONGEST_ANSWER, TemplateSet, generate
-from rankserve.trainer.synthetic_tasks import TASKS
-from rankserve.trainer.synthetic_templates import REQUESTS, SIZES, Task
+from rankserve.trainer.synthetic_tasks import TASKS, Task
+from rankserve.trainer.synthetic_templates import (
+    ACTION_FRAMES,
+    CLOSERS,
+    FRAMES_HELD_OUT,
+    OPENERS,
+    PHRASE_FRAMES,
+    SIZES,
+)
+from rankserve.trainer.synthetic_wording import training_template, with_surroundings, with_wish
 
 both_sets = pytest.mark.parametrize("templates", ["training", "held_out"])
 
@@ -57,39 +66,64 @@ def test_the_prompt_explains_its_length_in_part() -> None:
 
 
 def training_templates(task: Task) -> set[str]:
-    """Those written out, and those that a request and a phrase make."""
-    made = {request.replace("{}", phrase) for request in REQUESTS for phrase in task.phrases}
-    return made | set(task.training)
+    """Those written out, and those that a frame makes of an action or a phrase."""
+    made = {frame.replace("{}", action) for frame in ACTION_FRAMES for action in task.actions}
+    made |= {frame.replace("{}", phrase) for frame in PHRASE_FRAMES for phrase in task.phrases}
+    return made | set(task.templates)
 
 
-def test_the_sets_share_no_template() -> None:
-    training = {template for task in TASKS for template in training_templates(task)}
-    assert not training & {template for task in TASKS for template in task.held_out}
+def fixed_words(template: str) -> str:
+    """Its words in lower case, unpunctuated, with every slot the same and the place of a passage left out."""
+    text = re.sub(r"\s\{passage\}|\{passage\}\s", "", template).replace("{text}", "the text below")
+    return " " + " ".join(re.findall(r"\w+", re.sub(r"\{\w+\}", "SLOT", text).lower())) + " "
+
+
+def test_no_training_template_holds_one_that_is_held_out() -> None:
+    for task in TASKS:
+        training = "\n".join(fixed_words(template) for template in training_templates(task))
+        assert not [template for template in task.held_out if fixed_words(template) in training]
+
+
+def test_the_sets_share_no_prompt_no_size_and_no_surroundings() -> None:
     assert not {text for size in SIZES for text in size.training} & {
         text for size in SIZES for text in size.held_out
     }
+    around = " ".join(FRAMES_HELD_OUT)
+    assert not [text for text in OPENERS + CLOSERS if text in around]
     seen = {record.prompt for record in generate(5000, 0, "training")}
     assert not [record.prompt for record in generate(5000, 0, "held_out") if record.prompt in seen]
 
 
 def test_every_slot_of_a_template_is_known() -> None:
     known = {"topic", "topic2", "topic3", "character", "character2", "place", "language", "code_language"}
-    known |= {
-        "code_task",
-        "code_program",
-        "fact",
-        "country",
-        "question",
-        "recipient",
-        "passage",
-        "n",
-        "a",
-        "b",
-    }
-    known |= {"text", "given"}
+    known |= {"code_task", "code_program", "fact", "country", "question", "recipient", "passage", "n"}
+    known |= {"a", "b"}
     for task in TASKS:
-        for template in training_templates(task) | set(task.held_out):
+        for template in (*task.templates, *task.actions, *task.phrases):
+            assert {name for _, name, _, _ in string.Formatter().parse(template) if name} <= known | {"text"}
+        for template in task.held_out:
             assert {name for _, name, _, _ in string.Formatter().parse(template) if name} <= known
+
+
+def test_what_tells_the_length_is_in_every_wording() -> None:
+    rng = random.Random(0)
+    for task in TASKS:
+        for _ in range(300):
+            template = training_template(task, rng)
+            assert "{text}" not in template
+            assert ("{passage}" in template) or not task.scales_with_passage
+    for _ in range(300):
+        text = with_wish("Describe tea.", "in 80 words", rng)
+        assert {"describe", "tea", "in", "80", "words"} <= set(re.findall(r"\w+", text.lower()))
+
+
+def test_surface_noise_does_not_hide_a_wish() -> None:
+    """Most prompts stay as they are: only a typo can change a word."""
+    rng = random.Random(1)
+    texts = [with_surroundings("Name 5 rivers.", rng) for _ in range(2000)]
+    intact = [text for text in texts if "name 5 rivers" in text.lower()]
+    assert 0.97 < len(intact) / len(texts) < 1
+    assert 0.4 < sum(text == "Name 5 rivers." for text in texts) / len(texts) < 0.7
 
 
 def test_bad_arguments_are_refused_at_the_call() -> None:

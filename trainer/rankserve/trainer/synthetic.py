@@ -15,17 +15,9 @@ from typing import Literal
 
 from rankserve.records.prompts import PromptRecord, prompt_id
 from rankserve.trainer import synthetic_words as words
-from rankserve.trainer.synthetic_tasks import TASKS
-from rankserve.trainer.synthetic_templates import (
-    FRAMES_HELD_OUT,
-    FRAMES_TRAINING,
-    REQUESTS,
-    SIZES,
-    TEXT_JOINS,
-    TEXT_NAMES,
-    Size,
-    Task,
-)
+from rankserve.trainer.synthetic_tasks import TASKS, Task
+from rankserve.trainer.synthetic_templates import FRAMES_HELD_OUT, SIZES, Size
+from rankserve.trainer.synthetic_wording import training_template, with_surroundings, with_wish
 
 TemplateSet = Literal["training", "held_out"]
 
@@ -34,12 +26,17 @@ LONGEST_ANSWER = 2048
 _PROMPT_SIGMA = 0.66
 _SAMPLE_SIGMA = 0.5
 _SIZED_SHARE = 0.45
-_PHRASE_SHARE = 0.6
 _TOKENS_PER_WORD = 1.35
 _TOPICS = (
     tuple((topic, 0.75) for topic in words.NARROW_TOPICS)
     + tuple((topic, 1.0) for topic in words.COMMON_TOPICS)
     + tuple((topic, 1.35) for topic in words.BROAD_TOPICS)
+)
+_TOPICS_TRAINING = (
+    _TOPICS
+    + tuple((topic, 0.75) for topic in words.NARROW_TOPICS_TRAINING)
+    + tuple((topic, 1.0) for topic in words.COMMON_TOPICS_TRAINING)
+    + tuple((topic, 1.35) for topic in words.BROAD_TOPICS_TRAINING)
 )
 
 
@@ -87,8 +84,8 @@ def _length(log_tokens: float) -> int:
 
 def _prompt(task: Task, rng: random.Random, held_out: bool) -> tuple[str, float]:
     """A prompt and the median output length, in tokens, that its text implies."""
-    template = _template(task, rng, held_out)
-    slots, breadth = _slots(rng)
+    template = rng.choice(task.held_out) if held_out else training_template(task, rng)
+    slots, breadth = _slots(rng, held_out)
     median = task.median_tokens
     if "{n}" in template:
         median *= int(slots["n"])
@@ -99,16 +96,9 @@ def _prompt(task: Task, rng: random.Random, held_out: bool) -> tuple[str, float]
     text = template.format(**slots)
     if task.sized and rng.random() < _SIZED_SHARE:
         text, median = _with_size(text, median, rng.choice(SIZES), rng, held_out)
-    frame = rng.choice(FRAMES_HELD_OUT if held_out else FRAMES_TRAINING)
-    return frame.format(text[0].upper() + text[1:]), median
-
-
-def _template(task: Task, rng: random.Random, held_out: bool) -> str:
     if held_out:
-        return rng.choice(task.held_out)
-    if task.phrases and rng.random() < _PHRASE_SHARE:
-        return rng.choice(REQUESTS).replace("{}", rng.choice(task.phrases))
-    return rng.choice(task.training)
+        return rng.choice(FRAMES_HELD_OUT).format(text[0].upper() + text[1:]), median
+    return with_surroundings(text, rng), median
 
 
 def _with_size(text: str, median: float, size: Size, rng: random.Random, held_out: bool) -> tuple[str, float]:
@@ -123,15 +113,16 @@ def _with_size(text: str, median: float, size: Size, rng: random.Random, held_ou
         if "{words}" in clause:
             median *= asked_words
     clause = clause.format(k=paragraphs, words=asked_words)
+    if not held_out:
+        return with_wish(text, clause, rng), median
     return f"{text.rstrip('.?')} {clause}{text[-1] if text[-1] in '.?' else ''}", median
 
 
-def _slots(rng: random.Random) -> tuple[dict[str, str], float]:
+def _slots(rng: random.Random, held_out: bool) -> tuple[dict[str, str], float]:
     """A value for each slot, and how much the first topic lengthens an answer."""
-    (topic, breadth), (topic2, _), (topic3, _) = rng.sample(_TOPICS, 3)
+    (topic, breadth), (topic2, _), (topic3, _) = rng.sample(_TOPICS if held_out else _TOPICS_TRAINING, 3)
     character, character2 = rng.sample(words.CHARACTERS, 2)
     sentences = min(12, 1 + int(rng.expovariate(0.35)))
-    passage = " ".join(rng.sample(words.SENTENCES, sentences))
     slots = {
         "topic": topic,
         "topic2": topic2,
@@ -147,9 +138,7 @@ def _slots(rng: random.Random) -> tuple[dict[str, str], float]:
         "country": rng.choice(words.COUNTRIES),
         "question": rng.choice(words.YES_NO_QUESTIONS),
         "recipient": rng.choice(words.RECIPIENTS),
-        "text": rng.choice(TEXT_NAMES),
-        "given": rng.choice(TEXT_JOINS).format(passage),
-        "passage": passage,
+        "passage": " ".join(rng.sample(words.SENTENCES, sentences)),
         "n": str(rng.choice((2, 3, 3, 4, 5, 5, 5, 6, 7, 8, 10, 10, 15))),
         "a": str(rng.randint(20, 990)),
         "b": str(rng.randint(2, 48)),

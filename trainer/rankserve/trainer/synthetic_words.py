@@ -32,6 +32,28 @@ BROAD_TOPICS = (
     "the ethics of automation", "public health systems", "cryptography", "space exploration",
 )  # fmt: skip
 
+# Only in training prompts, so that those held out stay as they are.
+NARROW_TOPICS_TRAINING = (
+    "a doorbell", "the apostrophe", "sneezing", "the pencil sharpener", "a coat hanger", "goose bumps",
+    "the hour glass", "a bus ticket", "the letter Q", "morning dew", "a tea bag", "snow flakes",
+    "the corkscrew", "pi", "a rubber band", "the abacus", "hiccups", "a fuse", "Friday the 13th", "a siren",
+)  # fmt: skip
+
+COMMON_TOPICS_TRAINING = (
+    "horse riding", "3D printing", "ant colonies", "vegan cooking", "yoga", "local newspapers", "drones",
+    "smart watches", "river rafting", "kindergartens", "tattoos", "cinema tickets", "dental care",
+    "time management", "stamp collecting", "orchids", "saunas", "Excel macros", "trade fairs", "swimming",
+    "online dating", "hospital food", "car sharing", "origami", "hedgehogs", "mobile games", "snoring",
+    "pension funds", "tap dancing", "sushi", "camping", "wedding speeches", "customer service", "dark matter",
+)  # fmt: skip
+
+BROAD_TOPICS_TRAINING = (
+    "the cold war", "artificial intelligence", "globalisation", "the history of medicine", "world religions",
+    "the nervous system", "international law", "thermodynamics", "ancient Egypt", "the European Union",
+    "human rights", "deep learning", "migration", "the water cycle and climate", "linguistics",
+    "the American civil war", "cyber security", "general relativity", "capitalism", "computer networks",
+)  # fmt: skip
+
 CHARACTERS = (
     "a retired sea captain", "two rival bakers", "a lost weather balloon", "the last librarian in town",
     "a shy locksmith", "an old radio that answers back", "a boy who collects shadows", "a lighthouse cat",
