@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,10 +36,11 @@ class Task:
 
 def _read_tasks() -> tuple[Task, ...]:
     text = resources.files(__package__).joinpath("synthetic_tasks.toml").read_text(encoding="utf-8")
-    return tuple(
-        Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in task.items()})
-        for task in tomllib.loads(text)["tasks"]
-    )
+    return tuple(_task(**table) for table in tomllib.loads(text)["tasks"])
+
+
+def _task(**table: Any) -> Task:
+    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
 
 
 TASKS = _read_tasks()
