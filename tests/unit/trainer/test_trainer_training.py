@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTConfig, OPTForCausalLM
 
+from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import prompt_id, read_prompts
 from rankserve.trainer.backbones import train_tokenizer
 from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
@@ -22,14 +24,30 @@ from rankserve.trainer.run_folder import RunError, RunFolder
 from rankserve.trainer.synthetic import generate
 from rankserve.trainer.training import train
 
-SYNTHETIC = {"kind": "synthetic", "name": "made", "licence": "Apache-2.0", "count": 400, "seed": 1}
+LENGTHS = {"word": 4, "sentence": 20, "paragraph": 90, "page": 400, "chapter": 1500}
 
 
-def tiny_config(**changes: Any) -> TrainConfig:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts in which one word says how long the answer is, in part."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
+
+    def row(i: int) -> dict[str, Any]:
+        size = rng.choice(list(LENGTHS))
+        unseen = LENGTHS[size] * math.exp(rng.gauss(0, 0.5))
+        lengths = [1 + round(unseen * math.exp(rng.gauss(0, 0.5))) for _ in range(3)]
+        return {"prompt": f"Write one {size} on topic {i}, {rng.choice('abcdef')}.", "lengths": lengths}
+
+    write_jsonl(path, (row(i) for i in range(400)))
+    return path
+
+
+def tiny_config(data: Path, **changes: Any) -> TrainConfig:
     document: dict[str, Any] = {
         "name": "tiny",
         "seed": 3,
-        "sources": [SYNTHETIC],
+        "sources": [{"kind": "file", "name": "made", "licence": "Apache-2.0", "path": str(data)}],
         "model": {
             "max_length": 48,
             "mini": {"layers": 1, "hidden_size": 32, "heads": 2, "vocabulary": 400},
@@ -46,10 +64,10 @@ def silent(_: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
     torch.set_num_threads(1)
     folder, lines = tmp_path_factory.mktemp("runs") / "tiny", list[str]()
-    return folder, train(tiny_config(), folder, progress=lines.append), lines
+    return folder, train(tiny_config(data), folder, progress=lines.append), lines
 
 
 def losses(lines: list[str]) -> list[float]:
@@ -59,12 +77,12 @@ def losses(lines: list[str]) -> list[float]:
 def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
     folder, metrics, lines = finished
     assert losses(lines)[-1] < losses(lines)[0] < math.log(16)
-    assert metrics["kendall_tau"] > 0.25
+    assert metrics["kendall_tau"] > 0.5
     assert metrics["kendall_tau"] == max(entry["kendall_tau"] for entry in metrics["training"]["history"])
     assert metrics["validation"]["kendall_tau"] == pytest.approx(metrics["kendall_tau"], abs=1e-6)
     for split in ("validation", "test"):
         figures = metrics[split]["by_source"]["made"]
-        assert figures["kendall_tau"] < figures["ceiling_mean"] < 0.85
+        assert figures["kendall_tau"] < figures["ceiling_mean"] < 0.9
         assert {
             "kendall_tau_mean",
             "ceiling_sample",
@@ -75,7 +93,7 @@ def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[
 
 
 def test_the_run_folder_is_what_the_exporter_expects(
-    finished: tuple[Path, dict[str, Any], list[str]],
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path
 ) -> None:
     folder = finished[0]
     assert json.loads((folder / "run.json").read_text()) == {
@@ -93,7 +111,7 @@ def test_the_run_folder_is_what_the_exporter_expects(
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    [source] = load_sources(tiny_config())
+    [source] = load_sources(tiny_config(data))
     validation = list(read_prompts(folder / "validation.jsonl.gz"))
     assert [record.prompt for record in validation] == [record.prompt for record in source.validation]
     assert [record.output_lengths for record in validation] == [
@@ -138,15 +156,15 @@ def interrupt_at(line: int) -> Callable[[str], None]:
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path, data: Path
 ) -> None:
     folder, metrics, _ = finished
     for line in (1, 4):
         with pytest.raises(KeyboardInterrupt):
-            train(tiny_config(), tmp_path / "run", resume=line > 1, progress=interrupt_at(line))
+            train(tiny_config(data), tmp_path / "run", resume=line > 1, progress=interrupt_at(line))
     assert RunFolder(tmp_path / "run").last_checkpoint() is not None
     assert not RunFolder(tmp_path / "run").is_complete
-    resumed = train(tiny_config(), tmp_path / "run", resume=True, progress=silent)
+    resumed = train(tiny_config(data), tmp_path / "run", resume=True, progress=silent)
     expected = load_file(folder / "model" / "model.safetensors")
     found = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -164,22 +182,24 @@ def test_a_checkpoint_that_was_cut_off_while_written_is_passed_over(tmp_path: Pa
     assert RunFolder(tmp_path).last_checkpoint() == tmp_path / "checkpoints" / "checkpoint-10"
 
 
-def test_a_folder_with_a_run_is_not_overwritten(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
+def test_a_folder_with_a_run_is_not_overwritten(
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path
+) -> None:
     folder, metrics, _ = finished
     with pytest.raises(RunError, match="--resume"):
-        train(tiny_config(), folder, progress=silent)
+        train(tiny_config(data), folder, progress=silent)
     with pytest.raises(RunError, match="optimisation"):
-        train(tiny_config(optimisation={"epochs": 4}), folder, resume=True, progress=silent)
-    assert train(tiny_config(), folder, resume=True, progress=silent) == metrics
+        train(tiny_config(data, optimisation={"epochs": 4}), folder, resume=True, progress=silent)
+    assert train(tiny_config(data), folder, resume=True, progress=silent) == metrics
 
 
 def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
-    data = tmp_path / "data.jsonl"
-    config = tiny_config(sources=[{"kind": "file", "name": "f", "licence": "MIT", "path": str(data)}])
+    changing = tmp_path / "data.jsonl"
+    config = tiny_config(changing)
 
     def write(extra: int) -> None:
         rows = [{"prompt": f"number {i}", "output_tokens": i + extra} for i in range(1, 80)]
-        data.write_text("\n".join(map(json.dumps, rows)))
+        changing.write_text("\n".join(map(json.dumps, rows)))
 
     write(extra=0)
     RunFolder(tmp_path / "run").begin(config, load_sources(config), resume=False)
@@ -189,7 +209,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["125m", "350m"])
-def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: Path) -> None:
+def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: Path, data: Path) -> None:
     torch.manual_seed(0)
     tokenizer = train_tokenizer([record.prompt for record in generate(200, 5)], 400)
     post_norm = {"do_layer_norm_before": False, "word_embed_proj_dim": 16} if shape == "350m" else {}
@@ -207,6 +227,7 @@ def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: P
     tokenizer.save_pretrained(tmp_path / "opt")
     lines: list[str] = []
     config = tiny_config(
+        data,
         model={"backbone": str(tmp_path / "opt"), "mini": None},
         optimisation={"epochs": 2, "learning_rate": 3e-3, "label": "sample", "bucket_tokens": 10},
     )
@@ -219,18 +240,18 @@ def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: P
 
 
 def test_a_backbone_too_short_for_max_length_is_refused(
-    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path
+    finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path, data: Path
 ) -> None:
-    config = tiny_config(model={"backbone": str(finished[0] / "model"), "mini": None, "max_length": 64})
+    config = tiny_config(data, model={"backbone": str(finished[0] / "model"), "mini": None, "max_length": 64})
     with pytest.raises(RankerModelError, match="max_length is 64"):
         train(config, tmp_path / "run", progress=silent)
 
 
 def test_evaluation_leaves_out_what_was_trained_on(
-    finished: tuple[Path, dict[str, Any], list[str]],
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path
 ) -> None:
     folder, metrics, _ = finished
-    [source] = load_sources(tiny_config())
+    [source] = load_sources(tiny_config(data))
     everything = [*source.train, *source.test]
     figures = evaluate_checkpoint(folder, everything)
     assert figures["trained_on"] == len(source.train)

@@ -77,10 +77,11 @@ class ListwiseTrainer(Trainer):
         """One list as parts of similar length; labels [items] in the order of the parts."""
         [items] = lists
         parts = parts_by_length([len(item.input_ids) for item in items], self._max_tokens)
+        labels = torch.tensor([items[i].label for part in parts for i in part], dtype=torch.float64)
         return {
             "parts": [pad([items[i].input_ids for i in part], self._pad_token_id) for part in parts],
-            # Not float32, which would tie long means that differ.
-            "labels": torch.tensor([items[i].label for part in parts for i in part], dtype=torch.float64),
+            # Their order is all that the loss reads, and not every device knows float64.
+            "labels": torch.unique(labels, return_inverse=True)[1],
         }
 
     def compute_loss(
