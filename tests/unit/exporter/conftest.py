@@ -79,6 +79,12 @@ def graph(ranker: RankerModel) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="session")
+def post_norm_graph() -> onnx.ModelProto:
+    """Of `tiny_opt(post_norm=True)`; dropout was on when it was exported."""
+    return export_graph(tiny_opt(post_norm=True).train(), max_length=MAX_LENGTH)
+
+
+@pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, ranker: RankerModel, tokenizer: Tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
     ranker.save_pretrained(folder)

@@ -18,6 +18,7 @@ def _settings(tmp_path: Path, **changes: object) -> ExportSettings:
     return ExportSettings(**{"repository": tmp_path / "models", "name": "tiny", **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("exported_once")
 def test_int8_then_fp32_become_versions_1_and_2(
     run: Path, tmp_path: Path, prompts: list[str], torch_scores: np.ndarray
 ) -> None:

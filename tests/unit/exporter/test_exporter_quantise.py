@@ -10,11 +10,10 @@ from tokenizers import Tokenizer
 from rankserve.exporter.agreement import discordant_share
 from rankserve.exporter.errors import GateError
 from rankserve.exporter.gates import check_batch_effect
-from rankserve.exporter.graph import export_graph
 from rankserve.exporter.quantise import quantise
 from rankserve.exporter.session import GraphScorer
 
-from .conftest import MAX_LENGTH, PAD, tiny_opt
+from .conftest import MAX_LENGTH, PAD
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +36,11 @@ def test_order_stays_near_that_of_fp32(
     assert discordant_share(fp32_scores, int8_scores) < 0.03
 
 
-def test_projected_embeddings_of_opt_350m_are_quantised_too(rows: list[list[int]]) -> None:
-    graph = export_graph(tiny_opt(post_norm=True), max_length=MAX_LENGTH)
-
-    fp32_scores = GraphScorer(graph, PAD).score(rows)
-    int8_scores = GraphScorer(quantise(graph), PAD).score(rows)
+def test_projected_embeddings_of_opt_350m_are_quantised_too(
+    post_norm_graph: onnx.ModelProto, rows: list[list[int]]
+) -> None:
+    fp32_scores = GraphScorer(post_norm_graph, PAD).score(rows)
+    int8_scores = GraphScorer(quantise(post_norm_graph), PAD).score(rows)
 
     assert discordant_share(fp32_scores, int8_scores) < 0.05
 
