@@ -76,7 +76,7 @@ def parse_options() -> argparse.Namespace:
         "--rates", type=float, nargs="+", default=[20.0, 40.0, 60.0], help="requests per simulated second"
     )
     parser.add_argument("--requests", type=int, default=2000, help="at most this many held-out prompts")
-    parser.add_argument("--time-scale", type=float, default=4.0, help="simulated seconds in one of ours")
+    parser.add_argument("--time-scale", type=float, default=2.0, help="simulated seconds in one of ours")
     parser.add_argument("--seed", type=int, default=0, help="of the arrivals")
     return parser.parse_args()
 
@@ -100,7 +100,7 @@ def print_order(prompts: list[PromptRecord], run: Run) -> None:
     for label, scores in (
         ("prompt length", prompt_length_scores(test)),
         ("TF-IDF + ridge, trained on the same split", linear_scores(train, test)),
-        ("**this ranker**, as served", [r.score for r in results]),
+        ("**this ranker**, as served", [r.score or 0.0 for r in results]),
         ("another sample of the prompt", -lengths[:, -2]),
         ("mean of the three other samples (ceiling)", -lengths[:, :-1].mean(axis=1)),
     ):

@@ -176,3 +176,11 @@ def test_other_suffixes_and_no_runs_are_refused(runs: list[Run], tmp_path: Path)
 )
 def test_numbers_have_three_significant_digits(value: float | None, expected: str) -> None:
     assert number(value) == expected
+
+
+def test_a_ranker_that_holds_requests_up_is_said(make_run: MakeRun) -> None:
+    run = make_run("fcfs", [10, 2, 1])
+    slow = replace(run, results=tuple(replace(r, server_queued_s=0.5 * r.end_s) for r in run.results))
+    assert build_report([run]).warnings == ()
+    (warning,) = build_report([slow]).warnings
+    assert "the ranker is the bottleneck" in warning

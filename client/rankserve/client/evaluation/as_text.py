@@ -36,6 +36,7 @@ def render_run(metrics: RunMetrics) -> str:
             spread("TTFT, s", metrics.ttft_s),
             spread("TPOT, s", metrics.tpot_s),
             spread("Max waiting, s", metrics.max_waiting_s),
+            spread("Scoring, s", metrics.scoring_s),
         ]
     )
     outcomes = "".join(f", {count} {outcome}" for outcome, count in sorted(metrics.failures.items()))

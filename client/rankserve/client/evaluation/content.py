@@ -13,6 +13,7 @@ BASELINE_POLICY = "fcfs"
 # Above these a run's figures are doubtful.
 MAX_ENGINE_LAG = 0.05
 MAX_LATENESS_SHARE = 0.05
+MAX_SCORING_SHARE = 0.1
 # Differences in these make two runs no longer like for like.
 CONTROLLED = (
     "workload",
@@ -112,6 +113,16 @@ def _doubts(column: Column) -> list[str]:
         doubts.append(
             f"{column.label}: requests were sent up to {lateness_s:.3g} s late (p99), for a median latency "
             f"of {metrics.e2e_s.p50:.3g} s."
+        )
+    if (
+        metrics.e2e_s is not None
+        and metrics.scoring_s is not None
+        and metrics.scoring_s.mean > MAX_SCORING_SHARE * metrics.e2e_s.mean
+    ):
+        share = metrics.scoring_s.mean / metrics.e2e_s.mean
+        doubts.append(
+            f"{column.label}: scoring took {share:.0%} of the mean latency: the ranker is the bottleneck. "
+            "Lower the time scale or the load."
         )
     return doubts
 

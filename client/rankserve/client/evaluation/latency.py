@@ -19,6 +19,7 @@ class Latency:
         normalised_s_per_token: ``e2e_s`` per output token, the paper's metric.
         max_waiting_s: longest silence, the paper's max_waiting_time: the larger of ``ttft_s`` and the largest
             gap between two tokens.
+        scoring_s: accepted until scored and queued, on the server's clock; part of ``ttft_s``.
     """
 
     e2e_s: float
@@ -26,6 +27,7 @@ class Latency:
     tpot_s: float | None
     normalised_s_per_token: float
     max_waiting_s: float
+    scoring_s: float
 
 
 def finished(run: Run) -> list[ResultRecord]:
@@ -49,6 +51,7 @@ def latency(result: ResultRecord, time_scale: float) -> Latency:
         tpot_s=decode_s / (result.output_tokens - 1) * time_scale if result.output_tokens > 1 else None,
         normalised_s_per_token=e2e_s / max(result.output_tokens, 1) * time_scale,
         max_waiting_s=max(ttft_s, result.max_token_gap_s) * time_scale,
+        scoring_s=result.server_queued_s * time_scale,
     )
 
 

@@ -19,7 +19,8 @@ class RunMetrics:
         policy: what ordered the requests.
         requests, finished: how many were sent, and how many finished.
         failures: outcome -> how many, of the others.
-        e2e_s, ttft_s, tpot_s, max_waiting_s, normalised_s_per_token: see latency.Latency; None without any.
+        e2e_s, ttft_s, tpot_s, max_waiting_s, scoring_s, normalised_s_per_token: see latency.Latency; None
+            without any.
         duration_s: first request sent until last result.
         requests_per_s, output_tokens_per_s: finished over ``duration_s``.
         kendall_tau: of the ranker's scores; see tau.
@@ -40,6 +41,7 @@ class RunMetrics:
     tpot_s: Summary | None
     normalised_s_per_token: Summary | None
     max_waiting_s: Summary | None
+    scoring_s: Summary | None
     duration_s: float
     requests_per_s: float
     output_tokens_per_s: float
@@ -78,6 +80,7 @@ def evaluate(run: Run) -> RunMetrics:
         tpot_s=Summary.of(value.tpot_s for value in values if value.tpot_s is not None),
         normalised_s_per_token=Summary.of(value.normalised_s_per_token for value in values),
         max_waiting_s=Summary.of(value.max_waiting_s for value in values),
+        scoring_s=Summary.of(value.scoring_s for value in values),
         duration_s=duration_s,
         requests_per_s=len(done) / duration_s if duration_s else 0.0,
         output_tokens_per_s=sum(r.output_tokens for r in done) / duration_s if duration_s else 0.0,
