@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterable, AsyncIterator
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from grpc import StatusCode
 from support.messages import PROMPT_MARKER, code, inference, reason, rich_status, violated_fields
-from support.server_process import Connection, ServerProcess
+from support.server_process import CHANNEL_OPTIONS, Connection, ServerProcess
 from support.submit_stream import SubmitStream
 
 from rankserve.v1 import ranker_pb2
@@ -151,30 +151,31 @@ async def test_many_large_refusals_at_once_fit_through_the_stream(
         ("/grpc.health.v1.Health/Check", b"\xff\xff\xff"),
     ],
 )
-async def test_bytes_that_are_no_message_are_an_invalid_argument(
-    slow: Connection, method: str, data: bytes
+def test_bytes_that_are_no_message_are_an_invalid_argument(
+    slow_server: ServerProcess, method: str, data: bytes
 ) -> None:
-    error = await error_of_sending(slow, method, data)
+    error = error_of_sending(slow_server, method, data)
     assert error.code() is StatusCode.INVALID_ARGUMENT
     assert "protobuf" in (error.details() or "")
 
 
-async def test_unknown_methods_are_unimplemented(slow: Connection) -> None:
-    assert (await error_of_sending(slow, f"{SCHEDULER}/Nope", b"")).code() is StatusCode.UNIMPLEMENTED
+def test_unknown_methods_are_unimplemented(slow_server: ServerProcess) -> None:
+    assert error_of_sending(slow_server, f"{SCHEDULER}/Nope", b"").code() is StatusCode.UNIMPLEMENTED
 
 
-async def error_of_sending(connection: Connection, method: str, data: bytes) -> grpc.aio.AioRpcError:
+def error_of_sending(server: ServerProcess, method: str, data: bytes) -> grpc.Call:
     """Calls a method with these bytes for a message."""
-    channel: Any = connection.channel
-    if method.endswith("/Submit"):
-        answer = read_to_end(channel.stream_stream(method)(iter([data])))
-    elif method.endswith("/Generate"):
-        answer = read_to_end(channel.unary_stream(method)(data))
-    else:
-        answer = channel.unary_unary(method)(data)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await answer
-    return refused.value
+    with grpc.insecure_channel(server.address, options=CHANNEL_OPTIONS) as raw_channel:
+        channel: Any = raw_channel
+        if method.endswith("/Submit"):
+            answer = channel.stream_stream(method)(iter([data]))
+        elif method.endswith("/Generate"):
+            answer = channel.unary_stream(method)(data)
+        else:
+            answer = map(channel.unary_unary(method), [data])
+        with pytest.raises(grpc.RpcError) as refused:
+            list(answer)
+        return cast("grpc.Call", refused.value)
 
 
 async def read_to_end(call: AsyncIterable[object]) -> None:

@@ -147,6 +147,16 @@ async def test_a_version_that_cannot_be_used_leaves_the_old_one_active(
     assert (shared_repository / "active.json").read_text() == pointer
 
 
+async def test_what_the_old_version_scores_during_the_swap_is_scored_again(connection: Connection) -> None:
+    async with SubmitStream(connection.scheduler) as stream:
+        await stream.send(inference("in-flight", prompt="heliotrope slow"))
+        await connection.until_stats(lambda stats: stats.scoring == 1)
+        await activate(connection, "toy", 2)
+        history = await stream.finish()
+    assert history.queued("in-flight").ranker_version == "toy/2"
+    assert history.queued("in-flight").score == OFFSETS["toy/2"] - 3
+
+
 async def test_versions_and_names_that_are_not_there(connection: Connection) -> None:
     for name, version in (("toy", 9), ("nope", 1), ("../models/toy", 1), ("toy/1", 0), (".", 0)):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
