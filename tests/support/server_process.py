@@ -50,6 +50,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._told_to_end = False
         self._stderr_path = folder / "stderr.txt"
         with self._stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -79,11 +80,15 @@ class ServerProcess:
         return self.process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
+        self._told_to_end = True
         self.process.send_signal(number)
 
     def stop(self) -> int:
-        """Ends the server if it still runs; returns its exit status. Whatever is wrong, it is gone after."""
-        if self.alive:
+        """Waits for the server's end, which it asks for unless somebody has; returns its exit status.
+
+        Whatever is wrong with it, it is gone after.
+        """
+        if not self._told_to_end:
             self.send(signal.SIGTERM)
         try:
             return self.process.wait(_STOP_TIMEOUT_S)
