@@ -202,7 +202,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
         changing.write_text("\n".join(map(json.dumps, rows)))
 
     write(extra=0)
-    RunFolder(tmp_path / "run").begin(config, load_sources(config), resume=False)
+    RunFolder(tmp_path / "run").begin(config, load_sources(config))
     write(extra=1)
     with pytest.raises(RunError, match="data changed"):
         train(config, tmp_path / "run", resume=True, progress=silent)
@@ -245,6 +245,7 @@ def test_a_backbone_too_short_for_max_length_is_refused(
     config = tiny_config(data, model={"backbone": str(finished[0] / "model"), "mini": None, "max_length": 64})
     with pytest.raises(RankerModelError, match="max_length is 64"):
         train(config, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run").exists(), "a mistake in the config must not claim the folder"
 
 
 def test_evaluation_leaves_out_what_was_trained_on(

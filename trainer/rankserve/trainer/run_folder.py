@@ -42,17 +42,20 @@ class RunFolder:
         self._metrics = path / "metrics.json"
         self._run = path / "run.json"
 
-    def begin(self, config: TrainConfig, sources: Sequence[SourceData], *, resume: bool) -> None:
-        """Claims the folder for this run, or checks that what it holds is this run.
+    def begin(self, config: TrainConfig, sources: Sequence[SourceData]) -> None:
+        """Claims the folder for this run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write_json(self._config, _identity(config, sources))
+
+    def check(self, config: TrainConfig, sources: Sequence[SourceData], *, resume: bool) -> None:
+        """Checks that the folder is free, or holds this very run if it is to be resumed.
 
         Raises:
             RunError: it holds a run and ``resume`` is false, or another config's or data's run.
         """
-        document: dict[str, Any] = {"config": config.model_dump(mode="json"), "data_sha256": _digest(sources)}
         if not self._config.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            _write_json(self._config, document)
             return
+        document = _identity(config, sources)
         if not resume:
             raise RunError(f"{self.path} holds a run: pass --resume to continue it, or another --output")
         before = json.loads(self._config.read_text(encoding="utf-8"))
@@ -135,12 +138,12 @@ class RunFolder:
         )
 
 
-def _digest(sources: Sequence[SourceData]) -> str:
+def _identity(config: TrainConfig, sources: Sequence[SourceData]) -> dict[str, Any]:
     digest = hashlib.sha256()
     for source in sources:
         for record in (*source.train, *source.validation, *source.test):
             digest.update(json.dumps([record.id, record.prompt, record.output_lengths]).encode())
-    return digest.hexdigest()
+    return {"config": config.model_dump(mode="json"), "data_sha256": digest.hexdigest()}
 
 
 def _is_complete(checkpoint: Path) -> bool:

@@ -50,7 +50,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
     """
     sources = load_sources(config)
     folder = RunFolder(output)
-    folder.begin(config, sources, resume=resume)
+    folder.check(config, sources, resume=resume)
     finished = folder.finished_metrics()
     if finished is not None:
         progress(f"{output} is complete already")
@@ -64,6 +64,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
         f"{sum(len(source.train) for source in sources)} training prompts from {len(sources)} sources, "
         f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
     )
+    folder.begin(config, sources)
     trainer = ListwiseTrainer(
         model,
         config,
