@@ -43,9 +43,8 @@ class RankerService(RankerServiceServicer):
     ) -> pb.ListRankerVersionsResponse:
         try:
             entries = await asyncio.to_thread(self._ranker.repository.list_versions)
-        except OSError as error:
-            problem = f"the model repository cannot be read ({error.strerror})"
-            await abort(context, RankerVersionError(problem))
+        except RankerVersionError as error:
+            await abort(context, error)
         return pb.ListRankerVersionsResponse(versions=[self._version_message(entry) for entry in entries])
 
     async def ActivateRankerVersion(
