@@ -41,8 +41,8 @@ def serve(
     ranker_version: Annotated[int | None, typer.Option(help="Its version; default: the newest.")] = None,
     ranker_threads: Annotated[int, typer.Option(help="CPU threads of the ranker.")] = 1,
     ranker_timeout_ms: Annotated[
-        float, typer.Option(help="A request not scored by then is queued with a neutral score.")
-    ] = 5000,
+        float, typer.Option(help="A request not scored by then gets a neutral score.")
+    ] = 10_000,
     ranker_provider: Annotated[
         str, typer.Option(help="ONNX Runtime provider, e.g. CUDAExecutionProvider; refused if not to be had.")
     ] = "CPUExecutionProvider",

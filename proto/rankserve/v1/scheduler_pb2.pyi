@@ -50,7 +50,7 @@ class _RequestStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     REQUEST_STATE_UNSPECIFIED: _RequestState.ValueType  # 0
     REQUEST_STATE_ACCEPTED: _RequestState.ValueType  # 1
-    """Accepted, not yet scored."""
+    """Waiting, not yet scored."""
     REQUEST_STATE_WAITING: _RequestState.ValueType  # 2
     REQUEST_STATE_RUNNING: _RequestState.ValueType  # 3
     REQUEST_STATE_FINISHED: _RequestState.ValueType  # 4
@@ -60,7 +60,7 @@ class RequestState(_RequestState, metaclass=_RequestStateEnumTypeWrapper): ...
 
 REQUEST_STATE_UNSPECIFIED: RequestState.ValueType  # 0
 REQUEST_STATE_ACCEPTED: RequestState.ValueType  # 1
-"""Accepted, not yet scored."""
+"""Waiting, not yet scored."""
 REQUEST_STATE_WAITING: RequestState.ValueType  # 2
 REQUEST_STATE_RUNNING: RequestState.ValueType  # 3
 REQUEST_STATE_FINISHED: RequestState.ValueType  # 4
@@ -109,7 +109,7 @@ class InferenceRequest(google.protobuf.message.Message):
     prompt: builtins.str
     """Plain text to complete. Must not be empty."""
     model: builtins.str
-    """Target model; empty means the only model the server drives."""
+    """Target model, as the server names its engine; empty means the only one it drives."""
     priority: builtins.int
     """Priority band: lower is served first, default 0. Between -1000 and 1000."""
     tenant: builtins.str
@@ -364,6 +364,10 @@ global___Accepted = Accepted
 
 @typing.final
 class Queued(google.protobuf.message.Message):
+    """Sent when a request was scored, or when it starts if that is sooner. Until it has a score a request waits
+    behind all that have one; it is never held up by the ranker.
+    """
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SCORE_FIELD_NUMBER: builtins.int
@@ -676,7 +680,7 @@ class GetStatsResponse(google.protobuf.message.Message):
     time_scale: builtins.float
     uptime_s: builtins.float
     scoring: builtins.int
-    """Accepted and not yet scored."""
+    """Not yet scored; they wait or run already."""
     waiting: builtins.int
     running: builtins.int
     max_sequences: builtins.int

@@ -68,7 +68,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     await ranker.activate(loaded, move_pointer=False)
     dispatcher = Dispatcher(scheduler, engine, ranker, settings)
 
-    server = grpc.aio.server(interceptors=interceptors, options=(("grpc.so_reuseport", 0),))
+    server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
     health = health_aio.HealthServicer()
     scheduler_service = SchedulerService(dispatcher, settings)
     add_SchedulerServiceServicer_to_server(scheduler_service, server)
@@ -108,7 +108,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         await dispatcher.drain(settings.drain_timeout_s)
     # Streams end by themselves once their last request has; the grace is for their last messages.
     scheduler_service.end_streams()
-    await server.stop(grace=5)
+    await server.stop(grace=5 if scheduler_service.open_calls else 0.2)
     await ranker.aclose()
     engine_task.cancel()
     await asyncio.wait({engine_task})
@@ -128,6 +128,17 @@ def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
             " or --allow-unauthenticated if that is meant"
         )
     return interceptors
+
+
+def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),
+        # One message beyond this ends its whole stream, so a prompt that is merely too long must pass.
+        ("grpc.max_receive_message_length", max(4 << 20, settings.max_prompt_bytes + (64 << 10))),
+        # Clients that vanished without a word are noticed within a minute and a half.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 
+import structlog
+
 from rankserve.server.engines.contract import Assignment, Engine, TokensProduced
 from rankserve.server.errors import (
     DeadlinePassed,
@@ -26,6 +28,8 @@ from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -88,7 +92,15 @@ class Dispatcher:
             self.counters.refused += 1
             raise
         live = self._accept(spec, stream)
-        live.scoring = asyncio.create_task(self._score_and_queue(live))
+        try:
+            self.scheduler.submit(live.request)
+        except ValueError:
+            log.exception("request_not_queued", request_id=spec.id)
+            self._fail(live, InternalFailure())
+            return
+        live.scoring = asyncio.create_task(self._score_live(live))
+        self._arm_deadline_timer()
+        self.engine.wake()
 
     def cancel(self, request_id: str) -> bool:
         """False if the request had ended before. Raises RequestNotFound."""
@@ -114,7 +126,7 @@ class Dispatcher:
         return list(self._registry.live.values())
 
     def rescore(self, scores: dict[LiveRequest, PromptScore]) -> None:
-        """Gives queued and running requests scores of a new ranker version, all at once."""
+        """Gives waiting and running requests scores of one ranker version, all at once."""
         self.scheduler.rescore(
             (live.request, score.score, score.expected_tokens_p50 or 0.0) for live, score in scores.items()
         )
@@ -123,8 +135,8 @@ class Dispatcher:
 
     @property
     def scoring(self) -> int:
-        """Requests accepted and not yet queued."""
-        return len(self._registry.live) - self.scheduler.waiting - self.scheduler.running
+        """Requests that have no score yet; they wait, or run already."""
+        return sum(live.scoring is not None for live in self._registry.live.values())
 
     async def drain(self, timeout_s: float) -> None:
         """Refuses new requests, ends those not yet started, lets the others finish until the timeout."""
@@ -162,16 +174,20 @@ class Dispatcher:
         for request in self.scheduler.plan(now_s, room):
             live = self._registry.live[request.id]
             assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling))
-            self._queued_bytes -= len(live.spec.prompt)
+            self._queued_bytes -= live.spec.size_bytes
             self._recent_starts.append(now_s)
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
+            self._tell_queued(live)
+        if not self.scheduler.waiting:
+            # Starts now follow arrivals, and say nothing of how fast a queue would move.
+            self._recent_starts.clear()
         return assignments
 
     def select_victim(self) -> Request | None:
         victim = self.scheduler.select_victim(self._clock())
         if victim is not None:
-            self._queued_bytes += len(self._registry.live[victim.id].spec.prompt)
+            self._queued_bytes += self._registry.live[victim.id].spec.size_bytes
         return victim
 
     def produced(self, tokens: Sequence[TokensProduced]) -> None:
@@ -200,10 +216,11 @@ class Dispatcher:
     def _admit(self, spec: RequestSpec) -> None:
         if self.draining:
             raise ServerDraining
-        waiting = self.scheduler.waiting + self.scoring
-        if waiting >= self._settings.max_waiting:
-            raise QueueFull(f"{waiting} requests wait", self._retry_after_s())
-        if self._queued_bytes + len(spec.prompt) > self._settings.max_waiting_bytes:
+        if spec.model not in ("", self.engine.name):
+            raise InvalidRequest("model", f"this server drives {self.engine.name!r}; or leave it empty")
+        if self.scheduler.waiting >= self._settings.max_waiting:
+            raise QueueFull(f"{self.scheduler.waiting} requests wait", self._retry_after_s())
+        if self._queued_bytes + spec.size_bytes > self._settings.max_waiting_bytes:
             raise QueueFull(f"{self._queued_bytes >> 20} MiB of prompts wait", self._retry_after_s())
         longest = self.engine.capacity.max_model_len
         input_tokens = self._input_tokens(spec)
@@ -231,7 +248,7 @@ class Dispatcher:
         )
         live = LiveRequest(spec, request, self._wall_clock(), [stream])
         self._registry.add(live)
-        self._queued_bytes += len(spec.prompt)
+        self._queued_bytes += spec.size_bytes
         self.counters.accepted += 1
         stream.open_requests.add(spec.id)
         stream.put(Accepted(spec.id, live.accept_time))
@@ -251,29 +268,24 @@ class Dispatcher:
             live.streams.append(stream)
             stream.open_requests.add(live.spec.id)
 
-    async def _score_and_queue(self, live: LiveRequest) -> None:
-        deadline_ms = live.spec.deadline_ms
+    async def _score_live(self, live: LiveRequest) -> None:
+        """Scores a request that waits already, behind all that have a score; an idle engine may start it."""
         try:
-            async with asyncio.timeout(deadline_ms / 1000 if deadline_ms else None):
-                score = await self._score(live.spec.ranking_text)
+            score = await self._score(live.spec.ranking_text)
             live.scoring = None
-            live.request.score = score.score
-            live.request.expected_tokens = score.expected_tokens_p50 or 0.0
-            live.ranker_version = score.ranker_version
-            live.queued_s = self._clock()
-            self.scheduler.submit(live.request)
-        except TimeoutError:
-            live.scoring = None
-            self._fail(live, DeadlinePassed(deadline_ms))
-            return
+            self.rescore({live: score})
         except Exception:
             live.scoring = None
             self._fail(live, InternalFailure())
             raise
-        for stream in live.streams:
-            stream.put(self._queued_event(live))
-        self._arm_deadline_timer()
-        self.engine.wake()
+        self._tell_queued(live)
+
+    def _tell_queued(self, live: LiveRequest) -> None:
+        if live.queued_s is None:
+            live.queued_s = self._clock()
+            event = self._queued_event(live)
+            for stream in live.streams:
+                stream.put(event)
 
     async def _score(self, ranking_text: str) -> PromptScore:
         while True:
@@ -290,7 +302,7 @@ class Dispatcher:
         place = self.scheduler.place(live.request) if waits else 0
         return Queued(
             live.spec.id,
-            live.request.score,
+            live.score,
             live.ranker_version,
             place,
             self._estimated_wait_s(place) if waits else 0.0,
@@ -328,7 +340,7 @@ class Dispatcher:
                 input_tokens=request.prompt_tokens,
                 output_tokens=request.output_tokens,
                 text="".join(live.text) if live.spec.result_only else "",
-                score=request.score,
+                score=live.score,
                 ranker_version=live.ranker_version,
                 policy=self.scheduler.policy.name,
                 preemptions=request.preemptions,
@@ -359,16 +371,16 @@ class Dispatcher:
             self.counters.expired += 1
         else:
             self.counters.failed += 1
-        if live.scoring is not None:
-            live.scoring.cancel()
-            live.scoring = None
         self.engine.evict(live.request)
         self._end(live, Failed(live.spec.id, error, live.request.output_tokens))
         self.engine.wake()
 
     def _end(self, live: LiveRequest, outcome: Finished | Failed) -> None:
         if live.request.phase in (Phase.NEW, Phase.WAITING):
-            self._queued_bytes -= len(live.spec.prompt)
+            self._queued_bytes -= live.spec.size_bytes
+        if live.scoring is not None:
+            live.scoring.cancel()
+            live.scoring = None
         self.scheduler.end(live.request)
         live.outcome = outcome
         for stream in live.streams:

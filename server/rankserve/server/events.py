@@ -13,6 +13,8 @@ _EVENT_BYTES = 512
 # A client that submits without reading gets no further once this many events wait for it.
 _MAX_PENDING = 16_384
 
+_MAX_REFUSED_ID = 128
+
 
 @dataclass(slots=True, frozen=True)
 class Accepted:
@@ -100,7 +102,8 @@ class EventStream:
     def refuse(self, request_id: str, error: RequestError) -> None:
         """Tells of a request that was not accepted. One that was may have the same id, and goes on."""
         self._growing.pop(request_id, None)
-        self._pending.append(Failed(request_id, error))
+        # The id was not checked, and may be of any length.
+        self._pending.append(Failed(request_id[:_MAX_REFUSED_ID], error))
         self._ready.set()
 
     def put_tokens(self, request_id: str, offset: int, count: int, text: str) -> None:

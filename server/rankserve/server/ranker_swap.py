@@ -2,11 +2,16 @@
 
 import asyncio
 
+import structlog
+
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.ranking.errors import RankerVersionError
+from rankserve.server.ranking.errors import RankerVersionError, ScoringError
 from rankserve.server.ranking.ranker import LoadedVersion, PromptScore
 from rankserve.server.requests import LiveRequest
 from rankserve.server.scheduling.policies import Policy
+from rankserve.server.scheduling.request import Phase
+
+log = structlog.get_logger(__name__)
 
 # Requests that may remain without a score of the new version when the swap happens.
 _FEW = 32
@@ -36,7 +41,7 @@ class RankerSwap:
         self._lock = asyncio.Lock()
 
     async def activate(self, name: str, version: int | None) -> tuple[LoadedVersion, int]:
-        """Returns the version now active and how many queued requests were re-scored.
+        """Returns the version now active and how many waiting requests were re-scored.
 
         Raises:
             RankerVersionError: the version cannot be used; nothing has changed.
@@ -55,10 +60,10 @@ class RankerSwap:
             # Those that were queued while the last chunk was scored have a neutral score so far.
             late = [live for live in queued if live.spec.id not in scores and live.outcome is None]
             await self._rescore_late(loaded, late)
-            return loaded, len(queued)
+            return loaded, sum(live.request.phase is Phase.WAITING for live in queued)
 
     def _queued(self) -> list[LiveRequest]:
-        return [live for live in self._dispatcher.live_requests() if live.queued_s is not None]
+        return [live for live in self._dispatcher.live_requests() if live.scoring is None]
 
     async def _score_live(self, loaded: LoadedVersion) -> dict[str, PromptScore]:
         scores: dict[str, PromptScore] = {}
@@ -75,9 +80,13 @@ class RankerSwap:
         return scores
 
     async def _rescore_late(self, loaded: LoadedVersion, late: list[LiveRequest]) -> None:
-        if late and self._dispatcher.ranker.active is loaded:
+        try:
             scored = await loaded.score_many([live.spec.ranking_text for live in late])
-            still_live = {
-                live: score for live, score in zip(late, scored, strict=True) if live.outcome is None
-            }
-            self._dispatcher.rescore(still_live)
+        except ScoringError as error:
+            log.warning(
+                "neutral_scores_kept", version=loaded.reference, requests=len(late), reason=str(error)
+            )
+            return
+        self._dispatcher.rescore(
+            {live: score for live, score in zip(late, scored, strict=True) if live.outcome is None}
+        )

@@ -1,6 +1,7 @@
 """Requests of the service: what was asked, what is known of each, and which are retained after their end."""
 
 import asyncio
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +18,9 @@ class RequestSpec:
     Attributes:
         id: chosen by the client.
         fingerprint: hash of the whole body; tells a retry from another request with the same id.
+        size_bytes: of the text it holds, in UTF-8.
         prompt: what the engine is to answer.
+        model: target model; empty for whatever the server drives.
         ranking_text: what the ranker reads.
         max_tokens: longest answer, or None for the server's default.
         sampling: passed on to the engine.
@@ -27,8 +30,10 @@ class RequestSpec:
 
     id: str
     fingerprint: bytes
+    size_bytes: int
     prompt: str
     ranking_text: str
+    model: str = ""
     max_tokens: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     priority: int = 0
@@ -50,7 +55,8 @@ class LiveRequest:
         request: the scheduler's view of it.
         accept_time: Unix time of acceptance.
         streams: who is told what happens to it.
-        scoring: the task that scores and queues it, while that lasts.
+        scoring: the task that scores it, while that lasts.
+        queued_s: when its client was told its score, or that it started without one.
         outcome: its terminal event, once it has ended.
     """
 
@@ -68,6 +74,11 @@ class LiveRequest:
     text: list[str] = field(default_factory=list)
     outcome: Finished | Failed | None = None
     ended_s: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """Its score as clients see it; 0 while it has none, with an empty `ranker_version`."""
+        return self.request.score if math.isfinite(self.request.score) else 0.0
 
 
 class RequestRegistry:
@@ -88,7 +99,7 @@ class RequestRegistry:
         live.ended_s = now_s
         live.streams.clear()
         live.text = ["".join(live.text)]
-        live.spec = replace(live.spec, prompt="", ranking_text="")
+        live.spec = replace(live.spec, prompt="", ranking_text="", sampling=Sampling())
         self._ended[live.spec.id] = live
         while self._ended:
             oldest = next(iter(self._ended.values()))

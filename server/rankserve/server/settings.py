@@ -33,7 +33,7 @@ class ServerSettings(BaseModel):
     ranker: str | None = None
     ranker_version: int | None = Field(default=None, ge=1)
     ranker_threads: int = Field(default=1, ge=1)
-    ranker_timeout_ms: float = Field(default=5000, gt=0)
+    ranker_timeout_ms: float = Field(default=10_000, gt=0)
     ranker_provider: str = "CPUExecutionProvider"
 
     max_waiting: int = Field(default=10_000, ge=1)

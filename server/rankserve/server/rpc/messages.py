@@ -12,7 +12,6 @@ from rankserve.v1 import scheduler_pb2 as pb
 
 _FINISH_REASONS = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
 _STATES = {
-    Phase.NEW: pb.REQUEST_STATE_ACCEPTED,
     Phase.WAITING: pb.REQUEST_STATE_WAITING,
     Phase.RUNNING: pb.REQUEST_STATE_RUNNING,
 }
@@ -26,7 +25,7 @@ def request_state(live: LiveRequest) -> pb.GetRequestResponse:
     response = pb.GetRequestResponse(
         request_id=live.spec.id,
         output_tokens=live.request.output_tokens,
-        score=live.request.score,
+        score=live.score,
         ranker_version=live.ranker_version,
     )
     if isinstance(live.outcome, Finished):
@@ -36,7 +35,8 @@ def request_state(live: LiveRequest) -> pb.GetRequestResponse:
         response.state = pb.REQUEST_STATE_FAILED
         response.failure.CopyFrom(_failure(live.outcome))
     else:
-        response.state = _STATES[live.request.phase]
+        unscored = live.scoring is not None and live.request.phase is Phase.WAITING
+        response.state = pb.REQUEST_STATE_ACCEPTED if unscored else _STATES[live.request.phase]
     return response
 
 

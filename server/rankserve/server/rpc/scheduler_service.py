@@ -30,6 +30,7 @@ class SchedulerService(SchedulerServiceServicer):
         self._clock = clock
         self._started_s = clock()
         self._submit_streams: set[EventStream] = set()
+        self.open_calls = 0
 
     def end_streams(self) -> None:
         """Takes no further request on any open stream; each ends with the terminal event of its last one."""
@@ -41,6 +42,7 @@ class SchedulerService(SchedulerServiceServicer):
     ) -> AsyncIterator[pb.SubmitResponse]:
         stream = EventStream()
         self._submit_streams.add(stream)
+        self.open_calls += 1
         reader = asyncio.create_task(self._read(request_iterator, stream))
         try:
             async for events in self._flushes(stream):
@@ -49,6 +51,7 @@ class SchedulerService(SchedulerServiceServicer):
                 await reader
         finally:
             self._submit_streams.discard(stream)
+            self.open_calls -= 1
             reader.cancel()
             self._dispatcher.stream_lost(stream)
 
@@ -56,6 +59,7 @@ class SchedulerService(SchedulerServiceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncIterator[pb.GenerateResponse]:
         stream = EventStream()
+        self.open_calls += 1
         try:
             self._submit(request.request, stream)
             stream.complete()
@@ -64,6 +68,7 @@ class SchedulerService(SchedulerServiceServicer):
         except RequestError as error:
             await abort(context, error)
         finally:
+            self.open_calls -= 1
             self._dispatcher.stream_lost(stream)
 
     async def CancelRequest(

@@ -16,6 +16,8 @@ _MAX_METADATA_ENTRIES = 16
 _MAX_METADATA_BYTES = 256
 _MAX_TENANT_CHARACTERS = 128
 _MAX_STOP_SEQUENCES = 16
+_MAX_STOP_BYTES = 256
+_MAX_CHAT_MESSAGES = 1024
 # A week: longer deadlines are mistakes in the unit.
 _MAX_DEADLINE_MS = 7 * 24 * 3600 * 1000
 
@@ -33,7 +35,10 @@ def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -
     """
     if not _ID.fullmatch(message.id):
         raise InvalidRequest("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    size = len(message.prompt.encode()) + sum(len(m.content.encode()) for m in message.chat.messages)
+    if len(message.chat.messages) > _MAX_CHAT_MESSAGES:
+        raise InvalidRequest("chat.messages", f"must be at most {_MAX_CHAT_MESSAGES}")
+    size = len(message.prompt.encode())
+    size += sum(len(m.role.encode()) + len(m.content.encode()) for m in message.chat.messages)
     if size > max_prompt_bytes:
         raise InvalidRequest("prompt", f"is {size} bytes long, the limit is {max_prompt_bytes}")
     if message.HasField("chat"):
@@ -53,8 +58,10 @@ def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -
     return RequestSpec(
         id=message.id,
         fingerprint=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
+        size_bytes=size,
         prompt=prompt,
         ranking_text=ranking_text,
+        model=message.model,
         max_tokens=message.sampling.max_tokens if message.sampling.HasField("max_tokens") else None,
         sampling=_sampling(message.sampling),
         priority=message.priority,
@@ -91,6 +98,8 @@ def _check_sampling(message: InferenceRequest) -> None:
         raise InvalidRequest("sampling.top_p", "must be above 0 and at most 1")
     if len(sampling.stop) > _MAX_STOP_SEQUENCES:
         raise InvalidRequest("sampling.stop", f"must be at most {_MAX_STOP_SEQUENCES} sequences")
+    if any(len(stop.encode()) > _MAX_STOP_BYTES for stop in sampling.stop):
+        raise InvalidRequest("sampling.stop", f"sequences must be at most {_MAX_STOP_BYTES} bytes")
 
 
 def _sampling(message: SamplingParams) -> Sampling:

@@ -21,7 +21,7 @@ class _Band:
     def __init__(self) -> None:
         # (key, arrival, sequence, request): the sequence is unique, so requests are never compared.
         self.by_key = SortedKeyList(key=lambda entry: entry[:3])
-        self.promoted = SortedKeyList(key=lambda request: (request.due_s, request.sequence))
+        self.promoted = SortedKeyList(key=lambda r: (r.due_s, r.arrival_s, r.sequence))
 
     def __len__(self) -> int:
         return len(self.by_key) + len(self.promoted)

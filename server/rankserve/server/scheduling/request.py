@@ -1,5 +1,6 @@
 """A request as the scheduler sees it."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -24,8 +25,8 @@ class Request:
         max_tokens: longest answer allowed.
         priority: band; lower is served first.
         deadline_s: when it expires, on the scheduler's clock.
-        score: the ranker's; higher = served sooner.
-        expected_tokens: predicted output length (calibrated median); 0 if nothing is predicted.
+        score: the ranker's; higher = served sooner. Until there is one, behind every request that has one.
+        expected_tokens: predicted output length (calibrated median); likewise.
         replay_output_tokens: length of the recorded answer. For oracle policies and the engine only.
         output_tokens: tokens produced so far; recomputed as part of the prefix after a preemption.
         waiting_since_s: start of the present wait: arrival, or the last preemption.
@@ -40,8 +41,8 @@ class Request:
     max_tokens: int
     priority: int = 0
     deadline_s: float | None = None
-    score: float = 0.0
-    expected_tokens: float = 0.0
+    score: float = -math.inf
+    expected_tokens: float = math.inf
     replay_output_tokens: int | None = None
 
     phase: Phase = Phase.NEW

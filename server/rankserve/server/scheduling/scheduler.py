@@ -41,14 +41,18 @@ class Scheduler:
         return len(self._running)
 
     def submit(self, request: Request) -> None:
-        """Queues a new request. Its `score` and `expected_tokens` must be set."""
+        """Queues a new request, scored or not.
+
+        Raises:
+            ValueError: it was submitted before, or the policy's key for it is not a number.
+        """
         if request.phase is not Phase.NEW:
             raise ValueError(f"request {request.id} was submitted before")
         self._submitted += 1
         request.sequence = self._submitted
+        self._enqueue(request, since_s=request.arrival_s)
         if request.deadline_s is not None:
             self._deadlines.add(request)
-        self._enqueue(request, since_s=request.arrival_s)
 
     def plan(self, now_s: float, room: EngineRoom) -> list[Request]:
         """The requests to start now, in order. They count as running from here on.
@@ -118,7 +122,7 @@ class Scheduler:
         return self._deadlines[0].deadline_s if self._deadlines else None
 
     def rescore(self, scored: Iterable[tuple[Request, float, float]]) -> None:
-        """Gives live requests (request, score, expected_tokens) of one new ranker version, all at once."""
+        """Gives live requests their (request, score, expected_tokens), all at once."""
         for request, score, expected_tokens in scored:
             due_s = request.due_s
             if request.phase is Phase.WAITING:
@@ -158,12 +162,12 @@ class Scheduler:
                 raise RuntimeError(f"scheduler integrity: {problem}")
 
     def _enqueue(self, request: Request, *, since_s: float) -> None:
-        request.phase = Phase.WAITING
         request.waiting_since_s = since_s
         request.waiting_since_step = self.steps
         request.due_s = None
         self._queue.add(request)
         self._starving.watch(request)
+        request.phase = Phase.WAITING
 
     def _dequeue(self, request: Request) -> None:
         self._starving_forget(request)

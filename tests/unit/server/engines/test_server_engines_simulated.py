@@ -232,3 +232,25 @@ async def test_a_sampling_seed_gives_the_same_answer_under_any_id(seed: int | No
         await asyncio.sleep(0)
     assert (host.tokens["one"] == host.tokens["two"]) is same
     running.cancel()
+
+
+async def test_lateness_of_every_busy_period_counts() -> None:
+    host = _Host()
+
+    async def sleep(seconds: float) -> None:
+        host.now_s += seconds + 0.01
+        await asyncio.sleep(0)
+
+    engine = SimulatedEngine(EngineSettings(), clock=lambda: host.now_s, sleep=sleep)
+    running = asyncio.create_task(engine.run(host))
+    for number in range(5):
+        host.done.clear()
+        host.scheduler.submit(make_request(f"r{number}", replay_output_tokens=1))
+        engine.wake()
+        await asyncio.wait_for(host.done.wait(), 10)
+        await asyncio.sleep(0)
+    step_s = (
+        find_profile("a100-llama3-8b").step_ms(prefill_tokens=16, decode_sequences=0, context_tokens=0) / 1e3
+    )
+    assert engine.lag == pytest.approx(0.01 / step_s)
+    running.cancel()

@@ -229,3 +229,20 @@ def test_impossible_bounds_are_refused(bad: dict[str, float]) -> None:
 def test_unknown_policy_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="aged_ranking, fcfs, ranking, sjf"):
         make_policy("lifo")
+
+
+@pytest.mark.parametrize("policy", ["ranking", "aged_ranking"])
+def test_requests_without_a_score_wait_behind_the_others_in_order_of_arrival(policy: str) -> None:
+    scheduler = Scheduler(make_policy(policy))
+    scheduler.submit(make_request("later", arrival_s=1.0))
+    scheduler.submit(make_request("earlier", arrival_s=0.0))
+    scheduler.submit(make_request("scored", arrival_s=2.0, score=-1e9, expected_tokens=1e9))
+    assert start_order(scheduler, 3.0) == ["scored", "earlier", "later"]
+
+
+def test_requests_due_at_the_same_plan_start_by_arrival() -> None:
+    scheduler = Scheduler(Ranking(), StarvationSettings(threshold_steps=1))
+    scheduler.submit(make_request("late", arrival_s=2.0, score=1.0))
+    scheduler.submit(make_request("early", arrival_s=1.0, score=0.0))
+    scheduler.step_done()
+    assert start_order(scheduler, 3.0) == ["early", "late"]

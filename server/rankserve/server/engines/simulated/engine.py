@@ -19,8 +19,8 @@ _CHARACTERS_PER_TOKEN = 4
 class SimulatedEngine:
     """Drives a `SimulatedBatch` by the clock.
 
-    Each step ends a fixed time after the one before, however late the event loop was: lateness does not add
-    up, and the most it ever was is reported as `lag`.
+    Within a busy period each step ends a fixed time after the one before, however late the event loop was:
+    lateness does not add up. `lag` reports the most it was in each busy period.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SimulatedEngine:
         self._wake = asyncio.Event()
         self._busy_s = 0.0
         self._most_late_s = 0.0
+        self._lost_s = 0.0
 
     @property
     def name(self) -> str:
@@ -74,7 +75,7 @@ class SimulatedEngine:
 
     @property
     def lag(self) -> float:
-        return self._most_late_s / self._busy_s if self._busy_s else 0.0
+        return (self._lost_s + self._most_late_s) / self._busy_s if self._busy_s else 0.0
 
     def count_tokens(self, prompt: str) -> int:
         return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)
@@ -88,6 +89,8 @@ class SimulatedEngine:
             if step is None:
                 self._batch.kv.check_integrity()
                 step_end_s = None
+                self._lost_s += self._most_late_s
+                self._most_late_s = 0.0
                 self._wake.clear()
                 await self._wake.wait()
                 continue
