@@ -150,7 +150,7 @@ async def test_without_replay_the_llm_chooses_the_length(guarded: Connection) ->
 async def test_neither_prompts_nor_the_token_are_printed(start_server: StartServer, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text(TOKEN)
-    server = start_server("--token-file", str(token_file), "--replay", "--time-scale", "100")
+    server = start_server("--token-file", str(token_file), "--replay")
     prompts = [f"{PROMPT_MARKER} {word}" for word in ("one", "poison", "crash", "")]
     async with Connection(server.address) as connection:
         async with SubmitStream(connection.scheduler, WITH_TOKEN) as stream:

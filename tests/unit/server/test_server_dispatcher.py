@@ -1,7 +1,6 @@
 """The dispatcher with a ranker that the test paces: a slow ranker must harm no promise."""
 
 import asyncio
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -190,12 +189,10 @@ async def test_estimated_waits_forget_the_time_without_a_queue() -> None:
 async def test_what_ends_before_it_is_scored_leaves_nothing_behind(cancel: bool) -> None:
     setup = Setup(Ranking())
     await setup.submit("1")
-    end: Callable[[], object] = (
-        (lambda: setup.dispatcher.cancel("1"))
-        if cancel
-        else (lambda: setup.dispatcher.stream_lost(setup.stream))
-    )
-    end()
+    if cancel:
+        setup.dispatcher.cancel("1")
+    else:
+        setup.dispatcher.stream_lost(setup.stream)
     await setup.ranker.answer()
     dispatcher = setup.dispatcher
     assert (dispatcher.scoring, dispatcher.scheduler.waiting, len(dispatcher.live_requests())) == (0, 0, 0)
