@@ -1,9 +1,9 @@
 """Ways in which a ranker version on disk can be unusable."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from support.ranker_folder import edit_manifest
 from support.toy_ranker import restate_sha256
 
 from rankserve.records.ranker_version import MANIFEST, MODEL, TOKENIZER
@@ -39,8 +39,7 @@ def publish_a_model_that_is_none(folder: Path) -> None:
 
 
 def claim_another_schema(folder: Path) -> None:
-    document = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**document, "schema": 99}))
+    edit_manifest(folder, schema=99)
 
 
 # What was done -> what the refusal says.

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
+from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import (
-    RankerManifest,
     RankerVersionError,
     ranker_names,
     read_active,
-    read_manifest,
-    verify_files,
     version_numbers,
     write_active,
 )
@@ -43,14 +41,14 @@ def list_models(repository: Repository = Path("models"), as_json: AsJson = False
     """Show every version of a repository, damaged ones with what is wrong."""
     try:
         active = read_active(repository)
-    except RankerVersionError as error:
+        rows = [
+            _row(repository, name, version, active == (name, version))
+            for name in ranker_names(repository)
+            for version in version_numbers(repository, name)
+        ]
+    except (RankerVersionError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
-    rows = [
-        _row(repository, name, version, active == (name, version))
-        for name in ranker_names(repository)
-        for version in version_numbers(repository, name)
-    ]
     if as_json:
         pointer = None if active is None else "{}/{}".format(*active)
         typer.echo(json.dumps({"active": pointer, "versions": [asdict(row) for row in rows]}))
@@ -86,7 +84,7 @@ def activate(
             raise RankerVersionError(
                 f"{repository} holds no {name}/{version or 'version'}; see `models list`"
             )
-        _checked(repository, name, chosen)
+        read_version(repository / name / str(chosen))
         write_active(repository, name, chosen)
     except (RankerVersionError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -96,7 +94,7 @@ def activate(
 
 def _row(repository: Path, name: str, version: int, active: bool) -> _Row:
     try:
-        manifest = _checked(repository, name, version)
+        manifest = read_version(repository / name / str(version))
     except RankerVersionError as error:
         return _Row(name, version, active, problem=str(error))
     return _Row(
@@ -108,14 +106,3 @@ def _row(repository: Path, name: str, version: int, active: bool) -> _Row:
         base_model=manifest.base_model,
         created_at=manifest.created_at,
     )
-
-
-def _checked(repository: Path, name: str, version: int) -> RankerManifest:
-    folder = repository / name / str(version)
-    manifest = read_manifest(folder)
-    if (manifest.name, manifest.version) != (name, version):
-        raise RankerVersionError(
-            f"{folder} names itself {manifest.name}/{manifest.version}: a version may not be moved or renamed"
-        )
-    verify_files(folder, manifest)
-    return manifest

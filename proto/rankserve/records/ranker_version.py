@@ -15,12 +15,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankserve.records.json_values import is_integer
+
 SCHEMA_VERSION = 1
 MANIFEST = "ranker.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 MODEL_CARD = "README.md"
 ACTIVE_POINTER = "active.json"
+# What the API can name: its version is a uint32, and 0 asks for the newest.
+VERSIONS = range(1, 2**32)
 
 
 class RankerVersionError(ValueError):
@@ -109,16 +113,9 @@ def read_manifest(folder: Path) -> RankerManifest:
         return RankerManifest(calibration=calibration, **document)
     except FileNotFoundError:
         raise RankerVersionError(f"{folder}: no {MANIFEST}; not a ranker version, or half written") from None
-    except (
-        OSError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        TypeError,
-        AttributeError,
-        ValueError,
-    ) as error:
-        if isinstance(error, RankerVersionError):
-            raise
+    except RankerVersionError:
+        raise
+    except (OSError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RankerVersionError(f"{path}: unreadable ({error})") from None
 
 
@@ -132,7 +129,7 @@ def verify_files(folder: Path, manifest: RankerManifest) -> None:
         if required not in manifest.sha256:
             raise RankerVersionError(f"{folder}: {MANIFEST} lists no {required}")
     for name, expected in manifest.sha256.items():
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name:
             raise RankerVersionError(f"{folder}: {MANIFEST} lists {name!r}, which is not a plain file name")
         try:
             actual = sha256_of(folder / name)
@@ -148,11 +145,12 @@ def sha256_of(path: Path) -> str:
 
 
 def version_numbers(repository: Path, name: str) -> list[int]:
-    """Integer version folders of a name, ascending, damaged ones included."""
+    """The versions of a name that the API can name, ascending, damaged ones included."""
     folder = repository / name
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+    numbers = (int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
+    return sorted(number for number in numbers if number in VERSIONS)
 
 
 def ranker_names(repository: Path) -> list[str]:
@@ -175,10 +173,13 @@ def read_active(repository: Path) -> tuple[str, int] | None:
     path = repository / ACTIVE_POINTER
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        return str(document["name"]), int(document["version"])
+        name, version = document["name"], document["version"]
+        if not isinstance(name, str) or not is_integer(version):
+            raise TypeError("expected a name and an integer version")
+        return name, version
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RankerVersionError(f"{path}: unreadable ({error})") from None
 
 

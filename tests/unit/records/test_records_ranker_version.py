@@ -1,47 +1,25 @@
 """A ranker version on disk: complete and undamaged, or refused with what is wrong."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.ranker_folder import write_version
 
 from rankserve.records.ranker_version import (
+    ACTIVE_POINTER,
     MANIFEST,
     MODEL,
     TOKENIZER,
     Calibration,
-    RankerManifest,
     RankerVersionError,
     ranker_names,
     read_active,
     read_manifest,
-    sha256_of,
     verify_files,
     version_numbers,
     write_active,
 )
-
-
-def write_version(folder: Path) -> RankerManifest:
-    folder.mkdir(parents=True)
-    (folder / MODEL).write_bytes(b"model")
-    (folder / TOKENIZER).write_bytes(b"tokenizer")
-    manifest = RankerManifest(
-        name="r",
-        version=1,
-        sha256={name: sha256_of(folder / name) for name in (MODEL, TOKENIZER)},
-        max_length=64,
-        pad_token_id=1,
-        precision="int8",
-        base_model="opt-mini",
-        neutral_score=-1.0,
-        calibration=Calibration((0.0, 1.0), (90.0, 10.0), (200.0, 20.0)),
-        metrics={"kendall_tau": 0.5},
-        training_data=("synthetic (Apache-2.0)",),
-    )
-    (folder / MANIFEST).write_text(manifest.to_json())
-    return manifest
 
 
 def test_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -66,9 +44,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
     manifest = write_version(tmp_path / "r" / "1")
-    sneaky = replace(manifest, sha256={**manifest.sha256, "../../secret": "0"})
-    with pytest.raises(RankerVersionError, match="not a plain file name"):
-        verify_files(tmp_path / "r" / "1", sneaky)
+    for name in ("../../secret", "a\0b"):
+        sneaky = replace(manifest, sha256={**manifest.sha256, name: "0"})
+        with pytest.raises(RankerVersionError, match="not a plain file name"):
+            verify_files(tmp_path / "r" / "1", sneaky)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +57,8 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
         ('{"schema": 99}', "schema 99, this release reads 1"),
         ('{"schema": 1, "name": "r"}', "unreadable"),
         ("[]", "unreadable"),
+        ("[" * 100_000, "unreadable"),
+        ('{"schema": ' + "9" * 5_000 + "}", "unreadable"),
     ],
 )
 def test_a_bad_manifest_says_what_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
@@ -92,7 +73,7 @@ def test_a_folder_without_a_manifest_is_half_written(tmp_path: Path) -> None:
 
 
 def test_versions_are_counted_as_numbers_and_other_folders_ignored(tmp_path: Path) -> None:
-    for name in ("r/2", "r/10", "r/tmp", ".tmp-r/1", "empty"):
+    for name in ("r/2", "r/10", "r/tmp", "r/0", f"r/{2**32}", ".tmp-r/1", "empty"):
         (tmp_path / name).mkdir(parents=True)
     assert version_numbers(tmp_path, "r") == [2, 10]
     assert ranker_names(tmp_path) == ["r"]
@@ -104,8 +85,14 @@ def test_the_active_pointer_is_read_back_or_refused(tmp_path: Path) -> None:
     write_active(tmp_path, "r", 4)
     assert read_active(tmp_path) == ("r", 4)
     assert [p.name for p in tmp_path.iterdir()] == ["active.json"]
-    (tmp_path / "active.json").write_text(json.dumps({"name": "r"}))
-    with pytest.raises(RankerVersionError, match="unreadable"):
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"name": "r"}', '{"name": "r", "version": 1e999}', "[" * 100_000]
+)
+def test_an_unusable_pointer_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / ACTIVE_POINTER).write_text(text)
+    with pytest.raises(RankerVersionError, match=rf"{ACTIVE_POINTER}: unreadable"):
         read_active(tmp_path)
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import structlog
 
+from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import RankerManifest
 from rankserve.server.ranking.errors import RankerVersionError, ScoringError
 from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
-from rankserve.server.ranking.manifest_checks import read_version
 from rankserve.server.ranking.repository import ModelRepository
 from rankserve.server.ranking.throttled_log import ThrottledLog
 from rankserve.server.ranking.worker import ScoreFunction

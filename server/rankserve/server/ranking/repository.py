@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import (
     RankerManifest,
     RankerVersionError,
@@ -15,12 +16,8 @@ from rankserve.records.ranker_version import (
     version_numbers,
     write_active,
 )
-from rankserve.server.ranking.manifest_checks import read_version
 
 log = structlog.get_logger(__name__)
-
-# What the API can name: its version is a uint32, and 0 asks for the newest.
-_VERSIONS = range(1, 2**32)
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
@@ -139,10 +136,7 @@ class ModelRepository:
 
     def _listing(self) -> dict[str, list[int]]:
         try:
-            return {
-                name: [version for version in version_numbers(self.path, name) if version in _VERSIONS]
-                for name in ranker_names(self.path)
-            }
+            return {name: version_numbers(self.path, name) for name in ranker_names(self.path)}
         except OSError as error:
             raise RankerVersionError(f"{self.path}: unreadable ({error.strerror})") from error
 

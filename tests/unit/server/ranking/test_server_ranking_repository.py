@@ -1,9 +1,9 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from support.ranker_folder import edit_manifest
 
 from rankserve.records.ranker_version import (
     ACTIVE_POINTER,
@@ -24,41 +24,15 @@ def repository(repository_path: Path) -> ModelRepository:
     return ModelRepository(repository_path)
 
 
-def edit_manifest(folder: Path, **fields: object) -> None:
-    document = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**document, **fields}))
-
-
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "half written": (lambda folder: (folder / MANIFEST).unlink(), "half written"),
     "no model": (lambda folder: (folder / MODEL).unlink(), "model.onnx is unreadable"),
     "damaged tokenizer": (lambda folder: (folder / TOKENIZER).write_text("{}"), "tokenizer.json is damaged"),
     "manifest is no JSON": (lambda folder: (folder / MANIFEST).write_text("{"), "unreadable"),
-    "manifest is a list": (lambda folder: (folder / MANIFEST).write_text("[]"), "unreadable"),
-    "another schema": (lambda folder: edit_manifest(folder, schema=99), "schema 99"),
-    "unknown field": (lambda folder: edit_manifest(folder, colour="red"), "unreadable"),
-    "sums are a list": (lambda folder: edit_manifest(folder, sha256=[]), "no sha256"),
-    "lists no model": (lambda folder: edit_manifest(folder, sha256={}), "lists no model.onnx"),
-    "lists a path": (
-        lambda folder: edit_manifest(folder, sha256={MODEL: "", TOKENIZER: "", "../x": ""}),
-        "",
+    "manifest out of range": (
+        lambda folder: edit_manifest(folder, neutral_score=float("nan")),
+        "neutral_score nan",
     ),
-    "length in words": (lambda folder: edit_manifest(folder, max_length="12"), "max_length '12'"),
-    "no length limit": (lambda folder: edit_manifest(folder, max_length=10**30), "max_length 1000"),
-    "neutral overflows": (lambda folder: edit_manifest(folder, neutral_score=10**400), "neutral_score 1000"),
-    "pad token": (lambda folder: edit_manifest(folder, pad_token_id=-1), "pad_token_id -1"),
-    "truncation side": (lambda folder: edit_manifest(folder, truncation_side="top"), "truncation_side 'top'"),
-    "neutral NaN": (lambda folder: edit_manifest(folder, neutral_score=float("nan")), "neutral_score nan"),
-    "calibration NaN": (
-        lambda folder: edit_manifest(
-            folder, calibration={"scores": [0.0], "tokens_p50": [float("nan")], "tokens_p90": [1.0]}
-        ),
-        "calibration",
-    ),
-    "metrics": (lambda folder: edit_manifest(folder, metrics={"kendall_tau": "high"}), "metrics"),
-    "version is text": (lambda folder: edit_manifest(folder, version="2"), "names itself toy/2"),
-    "precision is a number": (lambda folder: edit_manifest(folder, precision=8), "precision"),
-    "another's manifest": (lambda folder: edit_manifest(folder, version=9), "names itself toy/9"),
 }
 
 

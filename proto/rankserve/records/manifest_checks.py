@@ -1,9 +1,8 @@
 """What a manifest must satisfy beyond being readable; a JSON document may hold any type, and NaN."""
 
-import sys
 from pathlib import Path
-from typing import Any
 
+from rankserve.records.json_values import is_finite, is_integer, is_number
 from rankserve.records.ranker_version import (
     MANIFEST,
     RankerManifest,
@@ -36,35 +35,25 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         () if calibration is None else (calibration.scores, calibration.tokens_p50, calibration.tokens_p90)
     )
     texts = (manifest.precision, manifest.base_model, manifest.created_at, manifest.licence)
-    if (manifest.name, manifest.version) != (folder.parent.name, int(folder.name)):
+    if not is_integer(manifest.version) or (manifest.name, str(manifest.version)) != (
+        folder.parent.name,
+        folder.name,
+    ):
         return f"names itself {manifest.name}/{manifest.version}; a version may not be moved or renamed"
     if not all(isinstance(text, str) for text in texts):
         return "states a precision, base_model, created_at or licence that is not text"
     if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
         return "states no sha256 by file name"
-    if not _is_integer(manifest.max_length) or not 1 <= manifest.max_length <= LONGEST:
+    if not is_integer(manifest.max_length) or not 1 <= manifest.max_length <= LONGEST:
         return f"states max_length {manifest.max_length!r}, not an integer from 1 to {LONGEST}"
-    if not _is_integer(manifest.pad_token_id) or not 0 <= manifest.pad_token_id < 2**31:
+    if not is_integer(manifest.pad_token_id) or not 0 <= manifest.pad_token_id < 2**31:
         return f"states pad_token_id {manifest.pad_token_id!r}, not a token id"
     if manifest.truncation_side not in ("left", "right"):
         return f"states truncation_side {manifest.truncation_side!r}, not 'left' or 'right'"
-    if not _is_finite(manifest.neutral_score):
+    if not is_finite(manifest.neutral_score):
         return f"states neutral_score {manifest.neutral_score!r}, not a finite number"
-    if not all(_is_finite(value) for values in knots for value in values):
+    if not all(is_finite(value) for values in knots for value in values):
         return "states a calibration with values that are not finite numbers"
-    if not isinstance(manifest.metrics, dict) or not all(map(_is_number, manifest.metrics.values())):
+    if not isinstance(manifest.metrics, dict) or not all(map(is_number, manifest.metrics.values())):
         return "states metrics that are not numbers"
     return ""
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_integer(value) or isinstance(value, float)
-
-
-def _is_finite(value: Any) -> bool:
-    # Not `math.isfinite`, which overflows on an integer that no float holds.
-    return _is_number(value) and abs(value) <= sys.float_info.max

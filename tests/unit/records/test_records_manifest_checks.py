@@ -1,0 +1,77 @@
+"""A manifest that can be read may still say what no server can use; the command line asks the same checks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.ranker_folder import edit_manifest, write_version
+from typer.testing import CliRunner, Result
+
+from rankserve.cli.models import models_app
+from rankserve.records.manifest_checks import read_version
+from rankserve.records.ranker_version import MODEL, TOKENIZER, RankerVersionError, read_active
+
+NAN = float("nan")
+DAMAGES: dict[str, tuple[dict[str, object], str]] = {
+    "sums are a list": ({"sha256": []}, "no sha256"),
+    "no sums": ({"sha256": None}, "no sha256"),
+    "a sum is a number": ({"sha256": {MODEL: 1}}, "no sha256"),
+    "lists no model": ({"sha256": {}}, "lists no model.onnx"),
+    "lists a path": ({"sha256": {MODEL: "", TOKENIZER: "", "../x": ""}}, "damaged"),
+    "length in words": ({"max_length": "12"}, "max_length '12'"),
+    "no length limit": ({"max_length": 10**30}, "max_length 1000"),
+    "neutral overflows": ({"neutral_score": 10**400}, "neutral_score 1000"),
+    "neutral NaN": ({"neutral_score": NAN}, "neutral_score nan"),
+    "pad token": ({"pad_token_id": -1}, "pad_token_id -1"),
+    "truncation side": ({"truncation_side": "top"}, "truncation_side 'top'"),
+    "calibration NaN": (
+        {"calibration": {"scores": [0.0], "tokens_p50": [NAN], "tokens_p90": [1.0]}},
+        "calibration",
+    ),
+    "metrics in words": ({"metrics": {"kendall_tau": "high"}}, "metrics"),
+    "no metrics": ({"metrics": None}, "metrics"),
+    "version is text": ({"version": "1"}, "names itself r/1"),
+    "version is true": ({"version": True}, "names itself r/True"),
+    "precision is a number": ({"precision": 8}, "precision"),
+    "another's manifest": ({"version": 9}, "names itself r/9"),
+    "unknown field": ({"colour": "red"}, "unreadable"),
+}
+
+
+def models(*arguments: object) -> Result:
+    return CliRunner().invoke(models_app, [str(argument) for argument in arguments])
+
+
+def test_a_usable_version_passes(tmp_path: Path) -> None:
+    manifest = write_version(tmp_path / "r" / "1")
+    assert read_version(tmp_path / "r" / "1") == manifest
+    shown = models("activate", "r", "--repository", tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert read_active(tmp_path) == ("r", 1)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_no_server_can_use_is_refused_listed_and_not_activated(tmp_path: Path, damage: str) -> None:
+    fields, problem = DAMAGES[damage]
+    folder = tmp_path / "r" / "1"
+    write_version(folder)
+    edit_manifest(folder, **fields)
+    with pytest.raises(RankerVersionError) as refusal:
+        read_version(folder)
+    assert problem in str(refusal.value)
+    listed = json.loads(models("list", "--repository", tmp_path, "--json").stdout)
+    assert [version["problem"] for version in listed["versions"]] == [str(refusal.value)]
+    shown = models("activate", "r", 1, "--repository", tmp_path)
+    assert shown.exit_code == 1
+    assert problem in shown.stderr
+    assert read_active(tmp_path) is None
+
+
+def test_versions_that_the_api_cannot_name_are_not_offered(tmp_path: Path) -> None:
+    for version in (0, 1, 2**32):
+        write_version(tmp_path / "r" / str(version))
+    listed = json.loads(models("list", "--repository", tmp_path, "--json").stdout)
+    assert [version["version"] for version in listed["versions"]] == [1]
+    assert models("activate", "r", 2**32, "--repository", tmp_path).exit_code == 1
+    assert models("activate", "r", "--repository", tmp_path).exit_code == 0
+    assert read_active(tmp_path) == ("r", 1)
