@@ -29,7 +29,7 @@ def assert_cancelled(failure: pb.RequestFailure) -> None:
 
 
 async def test_cancel_while_it_is_scored(slow: Connection) -> None:
-    async with SubmitStream(slow.scheduler) as stream:
+    async with occupied(slow), SubmitStream(slow.scheduler) as stream:
         await stream.send(inference("scored", prompt="heliotrope slow"))
         await slow.until_stats(lambda stats: stats.scoring == 1)
         assert (await state_of(slow, "scored")).state == pb.REQUEST_STATE_ACCEPTED
@@ -157,7 +157,7 @@ async def test_a_deadline_ends_what_waits_and_what_runs(slow: Connection) -> Non
 
 
 async def test_a_deadline_ends_what_is_still_being_scored(slow: Connection) -> None:
-    async with SubmitStream(slow.scheduler) as stream:
+    async with occupied(slow), SubmitStream(slow.scheduler) as stream:
         await stream.send(inference("expires-scoring", prompt="heliotrope slow", deadline_ms=50))
         history = await stream.finish()
     assert history.kinds("expires-scoring") == ["accepted", "failed"]

@@ -49,7 +49,7 @@ async def test_a_swap_rescores_hundreds_of_waiting_requests(
             await stream.send(*(inference(i, words=words[i], output=1) for i in early))
             await stream.until_all("queued", early)
             response = await activate(connection, "toy", 2)
-            assert response.rescored == 300 + 2
+            assert response.rescored == 300
             assert (response.active.name, response.active.version, response.active.active) == ("toy", 2, True)
             await stream.send(*(inference(i, words=words[i], output=1) for i in late))
             await stream.until_all("queued", late)
@@ -72,7 +72,7 @@ async def test_swaps_back_and_forth_under_load_lose_and_mix_nothing(
     start_server: StartServer, own_repository: Path
 ) -> None:
     server = start_server(
-        "--replay", "--max-sequences", "4", "--time-scale", "20", *TOY, repository=own_repository
+        "--replay", "--max-sequences", "4", "--time-scale", "2", *TOY, repository=own_repository
     )
     words = {f"r{n}": 1 + n % 40 for n in range(600)}
     async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
@@ -99,8 +99,8 @@ async def test_swaps_back_and_forth_under_load_lose_and_mix_nothing(
             if told.ranker_version:
                 assert told.score == OFFSETS[told.ranker_version] - 1 - count
             else:
-                # It was queued just before a swap, and served before the new version had scored it.
-                assert told.score - NEUTRAL in OFFSETS.values()
+                # It started before it was scored, or was served just after a swap.
+                assert told.score in {0.0, *(NEUTRAL + offset for offset in OFFSETS.values())}
                 neutral += 1
         assert history.result(request_id).output_tokens == 3
     assert neutral < len(words) / 2
@@ -116,7 +116,7 @@ def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def versions_server(start_module_server: StartServer, shared_repository: Path) -> ServerProcess:
-    return start_module_server("--replay", *TOY, repository=shared_repository)
+    return start_module_server("--replay", "--max-sequences", "4", *TOY, repository=shared_repository)
 
 
 @pytest.fixture
@@ -149,9 +149,11 @@ async def test_a_version_that_cannot_be_used_leaves_the_old_one_active(
 
 async def test_what_the_old_version_scores_during_the_swap_is_scored_again(connection: Connection) -> None:
     async with SubmitStream(connection.scheduler) as stream:
-        await stream.send(inference("in-flight", prompt="heliotrope slow"))
-        await connection.until_stats(lambda stats: stats.scoring == 1)
-        await activate(connection, "toy", 2)
+        async with occupied(connection):
+            await stream.send(inference("in-flight", prompt="heliotrope slow"))
+            await connection.until_stats(lambda stats: stats.scoring == 1)
+            await activate(connection, "toy", 2)
+            await stream.until_all("queued", ["in-flight"])
         history = await stream.finish()
     assert history.queued("in-flight").ranker_version == "toy/2"
     assert history.queued("in-flight").score == OFFSETS["toy/2"] - 3
@@ -245,7 +247,7 @@ async def test_aged_ranking_refuses_a_version_without_calibration(
 async def test_a_ranker_that_fails_or_is_late_costs_the_order_and_not_the_request(
     start_server: StartServer,
 ) -> None:
-    server = start_server("--replay", "--ranker-timeout-ms", "300")
+    server = start_server("--replay", "--max-sequences", "4", "--ranker-timeout-ms", "300")
     prompts = {
         "not-a-number": "heliotrope poison",
         "crashes": "heliotrope crash",
@@ -253,9 +255,11 @@ async def test_a_ranker_that_fails_or_is_late_costs_the_order_and_not_the_reques
         "behind-the-late": "heliotrope one",
     }
     async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
-        for request_id, prompt in prompts.items():
-            await stream.send(inference(request_id, prompt=prompt))
-            await stream.until_all("accepted", [request_id])
+        async with occupied(connection):
+            for request_id, prompt in prompts.items():
+                await stream.send(inference(request_id, prompt=prompt))
+                await stream.until_all("accepted", [request_id])
+            await stream.until_all("queued", list(prompts))
         history = await stream.finish()
         stats = await connection.stats()
     for request_id in prompts:
