@@ -40,7 +40,10 @@ def _read_tasks() -> tuple[Task, ...]:
 
 
 def _task(**table: Any) -> Task:
-    return Task(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
+    return Task(**fields)
 
 
 TASKS = _read_tasks()
