@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -38,12 +39,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:
                     raise RecordError(path, number, f"not valid JSON ({error})") from None
                 if not isinstance(record, dict):
                     raise RecordError(path, number, f"expected a JSON object, got {type(record).__name__}")
                 yield number, record
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise RecordError(path, number + 1, f"unreadable ({error})") from None
 
 

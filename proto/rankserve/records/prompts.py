@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rankserve.records.json_values import is_integer
 from rankserve.records.jsonl import RecordError, read_jsonl
 
+# Longer than any answer, and what the API's integers hold.
+MOST_TOKENS = 2**31 - 1
 SPLITS = ("train", "validation", "test")
 
 
@@ -62,20 +65,45 @@ def read_prompts(path: Path, *, model: str | None = None, limit: int | None = No
 
 def parse_prompt(record: dict[str, Any], *, model: str | None = None) -> PromptRecord:
     """One record from its JSON form. Raises ValueError saying what is wrong."""
+    prompt = parse_text(record)
+    return PromptRecord(
+        id=parse_id(record) or prompt_id(prompt),
+        prompt=prompt,
+        output_lengths=parse_tokens("output lengths", _lengths(record, model)),
+        category=str(record.get("category", "")),
+    )
+
+
+def parse_text(record: dict[str, Any]) -> str:
+    """The prompt itself. Raises ValueError saying what is wrong."""
     prompt = record.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise ValueError('"prompt" must be a non-empty string')
-    lengths = _lengths(record, model)
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        raise ValueError('"prompt" must be text: it holds half of a surrogate pair') from None
+    return prompt
+
+
+def parse_id(record: dict[str, Any]) -> str:
+    """The id that the record states, empty if none. Raises ValueError saying what is wrong."""
+    identifier = record.get("id")
+    if identifier is None:
+        return ""
+    if not isinstance(identifier, str) and not is_integer(identifier):
+        raise ValueError(f'"id" must be a string or an integer, got {identifier!r:.40}')
+    return str(identifier)
+
+
+def parse_tokens(what: str, lengths: object) -> tuple[int, ...]:
+    """Lengths in tokens. Raises ValueError naming `what` they are."""
+    if not isinstance(lengths, list):
+        raise ValueError(f"{what} must be a list, got {lengths!r:.40}")
     for length in lengths:
-        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise ValueError(f"output lengths must be integers of at least 1 token, got {length!r}")
-    identifier = record.get("id", "")
-    return PromptRecord(
-        id=str(identifier) if identifier != "" else prompt_id(prompt),
-        prompt=prompt,
-        output_lengths=tuple(lengths),
-        category=str(record.get("category", "")),
-    )
+        if not is_integer(length) or not 1 <= length <= MOST_TOKENS:
+            raise ValueError(f"{what} must be integers from 1 to {MOST_TOKENS} tokens, got {length!r:.40}")
+    return tuple(lengths)
 
 
 def _lengths(record: dict[str, Any], model: str | None) -> list[Any]:

@@ -6,10 +6,11 @@ All times are wall-clock seconds; multiply by ``time_scale`` for the simulated L
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rankserve.records.json_values import from_json, is_finite
 from rankserve.records.jsonl import RecordError, read_jsonl, write_jsonl
 
 SCHEMA = "rankserve.results/1"
@@ -132,20 +133,24 @@ def read_run(path: Path) -> Run:
     if first.pop("schema", None) != SCHEMA:
         raise RecordError(path, number, f"not a result file: the first line must have schema {SCHEMA!r}")
     try:
-        header = RunHeader(**first)
-    except TypeError as error:
+        header = _header(first)
+    except ValueError as error:
         raise RecordError(path, number, str(error)) from None
-    header_depth = tuple((float(second), int(depth)) for second, depth in header.queue_depth)
-    known = {f.name for f in fields(ResultRecord)}
     results = []
     for number, record in lines:
-        if unknown := record.keys() - known:
-            raise RecordError(path, number, f"unknown fields {', '.join(sorted(unknown))}")
         try:
-            results.append(
-                ResultRecord(**{**record, "other_lengths": tuple(record.get("other_lengths", ()))})
-            )
-        except TypeError as error:
+            results.append(from_json(ResultRecord, record))
+        except ValueError as error:
             raise RecordError(path, number, str(error)) from None
-    values = {f.name: getattr(header, f.name) for f in fields(RunHeader)} | {"queue_depth": header_depth}
-    return Run(RunHeader(**values), tuple(results))
+    return Run(header, tuple(results))
+
+
+def _header(document: dict[str, Any]) -> RunHeader:
+    header = from_json(RunHeader, document)
+    if header.time_scale <= 0:
+        raise ValueError(f'"time_scale" must be above 0, got {header.time_scale}')
+    # The figures among what an arrival process says of itself; the rest is its own.
+    for name in ("rate", "sender_lateness_p99_s"):
+        if name in header.arrivals and not is_finite(header.arrivals[name]):
+            raise ValueError(f'"arrivals" must give {name} as a number, got {header.arrivals[name]!r:.40}')
+    return header

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rankserve.records import workload
 from rankserve.records.jsonl import RecordError, read_jsonl, write_jsonl
 from rankserve.records.prompts import prompt_id, read_prompts, split_of
 from rankserve.records.results import ResultRecord, RunHeader, read_run, write_run
@@ -22,8 +23,13 @@ GOOD = '{"prompt": "Say hello", "output_tokens": 3}\n'
         ('{"output_tokens": 3}', '"prompt" must be'),
         ('{"prompt": "  ", "output_tokens": 3}', '"prompt" must be'),
         ('{"prompt": "p"}', 'needs "output_tokens"'),
-        ('{"prompt": "p", "output_tokens": 0}', "at least 1 token, got 0"),
+        ('{"prompt": "p", "output_tokens": 0}', "from 1 to 2147483647 tokens, got 0"),
         ('{"prompt": "p", "output_tokens": true}', "got True"),
+        ('{"prompt": "p", "output_tokens": 2147483648}', "got 2147483648"),
+        ('{"prompt": "p", "output_tokens": ' + "9" * 5_000 + "}", "not valid JSON"),
+        ('{"prompt": ' + "[" * 100_000, "not valid JSON"),
+        ('{"id": ["p"], "prompt": "p", "output_tokens": 1}', '"id" must be'),
+        (r'{"prompt": "\ud800", "output_tokens": 1}', "surrogate"),
         ('{"prompt": "p", "lengths": []}', "non-empty list"),
         ('{"prompt": "p", "lengths_by_model": {"a": 1, "b": 2}}', "say which: a, b"),
     ],
@@ -41,6 +47,11 @@ def test_bytes_that_are_no_text_and_cut_gzip_are_named_too(tmp_path: Path) -> No
     latin.write_bytes(GOOD.encode() + b'{"prompt": "\xe9"}\n')
     with pytest.raises(RecordError, match="unreadable"):
         list(read_jsonl(latin))
+    flipped = tmp_path / "flipped.jsonl.gz"
+    # The first byte of the deflated data: a kind of block that there is not.
+    flipped.write_bytes(gzip.compress(GOOD.encode())[:10] + b"\xff" * 20)
+    with pytest.raises(RecordError, match="unreadable"):
+        list(read_jsonl(flipped))
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(gzip.compress(GOOD.encode() * 50)[:-12])
     with pytest.raises(RecordError, match="unreadable"):
@@ -95,7 +106,13 @@ def test_a_workload_replays_the_last_sample_and_keeps_the_others(tmp_path: Path)
     [
         ('{"id": "a", "prompt": "again", "output_tokens": 1}', "stands twice"),
         ('{"id": "b", "prompt": "p", "arrival_s": -1}', '"arrival_s" must be'),
+        ('{"id": "b", "prompt": "p", "arrival_s": true}', '"arrival_s" must be'),
         ('{"id": "b", "prompt": "p", "max_tokens": 0}', '"max_tokens" must be'),
+        ('{"id": "b", "prompt": "p", "other_lengths": 5}', '"other_lengths" must be a list'),
+        ('{"id": "b", "prompt": "p", "other_lengths": ["a"]}', '"other_lengths" must be integers'),
+        ('{"id": "b", "prompt": "p", "priority": 99999}', '"priority" must be .* -1000 to 1000'),
+        ('{"id": "b", "prompt": "p", "priority": -1001}', '"priority" must be .* -1000 to 1000'),
+        ('{"id": "b", "prompt": "p", "tenant": null}', '"tenant" must be'),
     ],
 )
 def test_a_bad_workload_line_is_named(tmp_path: Path, line: str, problem: str) -> None:
@@ -104,6 +121,22 @@ def test_a_bad_workload_line_is_named(tmp_path: Path, line: str, problem: str) -
     with pytest.raises(RecordError, match=problem) as error:
         list(read_workload(path))
     assert error.value.line == 2
+
+
+def test_prompts_that_come_again_without_ids_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "workload.jsonl"
+    first = prompt_id("p")
+    taken = {"id": f"{first}.3", "prompt": "another"}
+    repeated = {"prompt": "p"}
+    write_jsonl(path, [repeated, repeated, taken, {"prompt": "q"}, repeated, repeated])
+    ids = [record.id for record in read_workload(path)]
+    assert ids == [first, f"{first}.2", f"{first}.3", prompt_id("q"), f"{first}.4", f"{first}.5"]
+    assert len(list(read_workload(path, limit=2))) == 2
+
+
+def test_the_priority_of_a_workload_is_bound_as_the_server_s_is() -> None:
+    validation = pytest.importorskip("rankserve.server.rpc.validation", reason="needs the extra server")
+    assert workload.MAX_PRIORITY == validation.MAX_PRIORITY
 
 
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -126,4 +159,65 @@ def test_files_that_are_no_runs_are_refused(tmp_path: Path) -> None:
     write_run(path, RunHeader(policy="fcfs", engine="e"), [])
     path.write_text(path.read_text() + json.dumps({"id": "a", "surprise": 1}) + "\n")
     with pytest.raises(RecordError, match="unknown fields surprise"):
+        read_run(path)
+
+
+HEADER = {"schema": "rankserve.results/1", "policy": "fcfs", "engine": "e"}
+RESULT = {"id": "a", "outcome": "finished", "sent_s": 0.0, "end_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"queue_depth": [1, 2]},
+            '"queue_depth" must be a list, each [a finite number, an integer], got [1, 2]',
+        ),
+        ({"queue_depth": [[1.0]]}, '"queue_depth" must be'),
+        ({"arrivals": 5}, '"arrivals" must be an object'),
+        ({"arrivals": {"rate": "fast"}}, "must give rate as a number"),
+        ({"arrivals": {"sender_lateness_p99_s": None}}, "must give sender_lateness_p99_s as a number"),
+        ({"versions": {"numpy": 2}}, '"versions" must be an object, each value text'),
+        ({"time_scale": 0}, '"time_scale" must be above 0'),
+        ({"seed": 10**30}, '"seed" must be an integer'),
+        ({"policy": None}, '"policy" must be text'),
+    ],
+)
+def test_a_bad_header_is_named(tmp_path: Path, fields: dict[str, object], problem: str) -> None:
+    path = tmp_path / "run.jsonl"
+    write_jsonl(path, [HEADER | fields])
+    with pytest.raises(RecordError) as error:
+        read_run(path)
+    assert str(error.value).startswith(f"{path}:1: ")
+    assert problem in error.value.problem
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"sent_s": "soon"}, "\"sent_s\" must be a finite number, got 'soon'"),
+        ({"sent_s": float("nan")}, '"sent_s" must be a finite number, got nan'),
+        ({"end_s": 10**400}, '"end_s" must be a finite number'),
+        ({"first_token_s": []}, '"first_token_s" must be a finite number or null'),
+        ({"output_tokens": 2.5}, '"output_tokens" must be an integer'),
+        ({"output_tokens": True}, '"output_tokens" must be an integer'),
+        ({"promoted": 1}, '"promoted" must be true or false'),
+        ({"other_lengths": 5}, '"other_lengths" must be a list, each an integer'),
+        ({"other_lengths": ["a"]}, '"other_lengths" must be'),
+        ({"surprise": 1}, "unknown fields surprise"),
+    ],
+)
+def test_a_bad_result_is_named(tmp_path: Path, fields: dict[str, object], problem: str) -> None:
+    path = tmp_path / "run.jsonl"
+    write_jsonl(path, [HEADER, RESULT, RESULT | fields])
+    with pytest.raises(RecordError) as error:
+        read_run(path)
+    assert str(error.value).startswith(f"{path}:3: ")
+    assert problem in error.value.problem
+
+
+def test_a_result_without_a_required_field_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    write_jsonl(path, [HEADER, {"id": "a", "outcome": "finished", "sent_s": 0}])
+    with pytest.raises(RecordError, match=':2: needs "end_s"'):
         read_run(path)
