@@ -11,11 +11,10 @@ from rankserve.cli.extras import needs_extra
 
 if TYPE_CHECKING:
     from rankserve.client.evaluation import Report
+    from rankserve.client.evaluation.content import Column
     from rankserve.client.load import Progress
 
 POLICIES = ("fcfs", "ranking", "sjf")
-# The simulated LLM may fall behind its own clock by this much of its busy time; beyond, the figures are void.
-MAX_LAG = 0.05
 
 
 def demo(
@@ -41,11 +40,10 @@ def demo(
     ranking with the ranker that ships with RankServe, and an oracle that knows every answer's length. Needs
     no network, no GPU and no data.
     """
-    with needs_extra("load"):
+    with needs_extra("load,server"):
+        import rankserve.server.app  # noqa: F401 - the servers need it; say so before they start
         from rankserve.client.evaluation import write_report
         from rankserve.client.load import Poisson
-    with needs_extra("server"):
-        import rankserve.server.app  # noqa: F401 - the servers need it; say so before they start
     from rankserve.cli.policy_runs import ServerProcessError, run_policies
     from rankserve.cli.synthetic import synthetic_workload
 
@@ -89,11 +87,13 @@ def _show_progress(policy: str, progress: "Progress") -> None:
 
 
 def _problems(report: "Report") -> list[str]:
+    from rankserve.client.evaluation.content import MAX_ENGINE_LAG
+
     problems = []
     for column in report.columns:
         if column.metrics.failed:
             problems.append(f"{column.label}: {column.metrics.failed} requests failed")
-        if column.metrics.engine_lag > MAX_LAG:
+        if column.metrics.engine_lag > MAX_ENGINE_LAG:
             problems.append(
                 f"{column.label}: the simulated LLM fell {column.metrics.engine_lag:.0%} behind its clock:"
                 " this machine is too busy or too slow; try a smaller --time-scale"
@@ -105,11 +105,8 @@ def _as_json(report: "Report", output: Path, problems: list[str]) -> dict[str, o
     from rankserve.client.evaluation.as_json import to_json
 
     ranking = report.columns[POLICIES.index("ranking")]
-    assert ranking.comparison is not None
     return {
-        "improvement_ratio": ranking.comparison.improvement_ratio,
-        "improvement_ratio_normalised": ranking.comparison.improvement_ratio_normalised,
-        "improvement_ratio_p99": ranking.comparison.improvement_ratio_p99,
+        **_ratios(ranking),
         "kendall_tau": ranking.metrics.kendall_tau,
         "kendall_tau_ceiling": ranking.metrics.kendall_tau_ceiling,
         "problems": problems,
@@ -118,16 +115,22 @@ def _as_json(report: "Report", output: Path, problems: list[str]) -> dict[str, o
     }
 
 
+def _ratios(column: "Column") -> dict[str, float | None]:
+    """What was gained over FCFS; None where no request finished under both."""
+    names = ("improvement_ratio", "improvement_ratio_normalised", "improvement_ratio_p99")
+    return {name: getattr(column.comparison, name, None) for name in names}
+
+
 def _print(report: "Report", output: Path) -> None:
     from rankserve.client.evaluation.as_text import render
+    from rankserve.client.evaluation.tables import number, tau
 
     print(render(report), end="")
     ranking = report.columns[POLICIES.index("ranking")]
-    assert ranking.comparison is not None
+    mean, normalised, p99 = map(number, _ratios(ranking).values())
     print(
-        f"\nranking: improvement ratio {ranking.comparison.improvement_ratio:.2f} (mean E2E latency),"
-        f" {ranking.comparison.improvement_ratio_normalised:.2f} (mean latency per token),"
-        f" {ranking.comparison.improvement_ratio_p99:.2f} (p99 E2E);"
-        f" Kendall's tau {ranking.metrics.kendall_tau:.3f}, ceiling {ranking.metrics.kendall_tau_ceiling:.3f}"
+        f"\nranking: improvement ratio {mean} (mean E2E latency), {normalised} (mean latency per token),"
+        f" {p99} (p99 E2E); Kendall's tau {tau(ranking.metrics.kendall_tau)},"
+        f" ceiling {tau(ranking.metrics.kendall_tau_ceiling)}"
     )
     print(f"report: {output.resolve().as_uri()}")

@@ -7,7 +7,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
-    """Turns the failed import of a third-party package into the command that installs it, exit status 1."""
+    """Turns the failed import of a third-party package into the command that installs it, exit status 1.
+
+    Args:
+        extra: its name, or several with commas between.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
