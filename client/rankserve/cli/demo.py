@@ -21,7 +21,7 @@ def demo(
     requests: Annotated[int, typer.Option(min=20, max=20_000, help="Requests to send to each policy.")] = 600,
     rate: Annotated[
         float, typer.Option(help="Poisson arrivals, requests per second of the simulated LLM's time.")
-    ] = 30.0,
+    ] = 25.0,
     max_sequences: Annotated[int, typer.Option(min=1, help="Batch cap of the simulated LLM.")] = 32,
     profile: Annotated[str, typer.Option(help="Which LLM to simulate.")] = "a100-llama3-8b",
     time_scale: Annotated[float, typer.Option(help="Simulated seconds that pass in one of ours.")] = 4.0,
