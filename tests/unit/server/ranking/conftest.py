@@ -1,125 +1,12 @@
-"""A toy ranker version: a real ONNX model and a real tokenizer, small enough to build in each test.
+"""A repository for toy ranker versions (support.toy_ranker)."""
 
-A word's weight is -1, so a prompt's score is `offset` minus its number of tokens. The padding token weighs
-1000: a model or batch that forgot the attention mask shows at once.
-"""
-
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-
-from rankserve.records.ranker_version import (
-    MANIFEST,
-    MODEL,
-    TOKENIZER,
-    Calibration,
-    RankerManifest,
-    sha256_of,
-)
-
-PAD, START, UNKNOWN = "<pad>", "</s>", "<unk>"
-WORDS = ["one two three four five six seven eight nine ten explain write a long story poison crash"]
+from support.toy_ranker import publish
 
 Publish = Callable[..., Path]
-
-
-def toy_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.WordLevelTrainer(special_tokens=[PAD, START, UNKNOWN], show_progress=False)
-    tokenizer.train_from_iterator(WORDS, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
-    )
-    return tokenizer
-
-
-def toy_model(tokenizer: Tokenizer, *, offset: float, positions: int, output: str) -> onnx.ModelProto:
-    """`poison` scores NaN; `crash` is out of the model's vocabulary; more than `positions` tokens fail."""
-    vocabulary = tokenizer.get_vocab()
-    crash = vocabulary["crash"]
-    weights = np.full(max(vocabulary.values()) + 1, -1.0, dtype=np.float32)
-    weights[vocabulary[PAD]] = 1000.0
-    weights[vocabulary["poison"]] = np.nan
-    safe_ids = np.arange(len(weights), dtype=np.int64)
-    safe_ids[crash] = len(weights) + 1
-    nodes = [
-        helper.make_node("Gather", ["remap", "input_ids"], ["ids"]),
-        helper.make_node("Gather", ["weights", "ids"], ["token_weights"]),
-        helper.make_node("CumSum", ["attention_mask", "last_axis"], ["position"]),
-        helper.make_node("Gather", ["position_weights", "position"], ["zeros"]),
-        helper.make_node("Add", ["token_weights", "zeros"], ["embedded"]),
-        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["embedded", "mask"], ["kept"]),
-        helper.make_node("ReduceSum", ["kept", "last_axis"], ["sum"], keepdims=0),
-        helper.make_node("Add", ["sum", "offset"], [output]),
-    ]
-    constants = {
-        "remap": safe_ids,
-        "weights": weights,
-        "position_weights": np.zeros(positions + 1, dtype=np.float32),
-        "last_axis": np.array([1], dtype=np.int64),
-        "offset": np.array(offset, dtype=np.float32),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "toy",
-        [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
-            for name in ("input_ids", "attention_mask")
-        ],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch"])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def publish(
-    repository: Path,
-    name: str = "toy",
-    version: int = 1,
-    *,
-    offset: float = 0.0,
-    max_length: int = 12,
-    positions: int | None = None,
-    output: str = "score",
-    **manifest_fields: object,
-) -> Path:
-    folder = repository / name / str(version)
-    folder.mkdir(parents=True)
-    tokenizer = toy_tokenizer()
-    tokenizer.save(str(folder / TOKENIZER))
-    model = toy_model(tokenizer, offset=offset, positions=positions or max_length, output=output)
-    onnx.save(model, folder / MODEL)
-    manifest = RankerManifest(
-        name=name,
-        version=version,
-        sha256={},
-        max_length=max_length,
-        pad_token_id=tokenizer.token_to_id(PAD),
-        precision="fp32",
-        base_model="toy",
-        neutral_score=offset - 5.0,
-        calibration=Calibration((offset - 10.0, offset), (200.0, 100.0), (400.0, 150.0)),
-    )
-    manifest = replace(manifest, **manifest_fields)  # type: ignore[arg-type]
-    (folder / MANIFEST).write_text(manifest.to_json())
-    restate_sha256(folder)
-    return folder
-
-
-def restate_sha256(folder: Path) -> None:
-    """Makes the manifest's sums those of the files as they are."""
-    document = json.loads((folder / MANIFEST).read_text())
-    document["sha256"] = {name: sha256_of(folder / name) for name in (MODEL, TOKENIZER)}
-    (folder / MANIFEST).write_text(json.dumps(document))
 
 
 @pytest.fixture

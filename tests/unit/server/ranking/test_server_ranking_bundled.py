@@ -1,15 +1,12 @@
 """The version that ships with the package."""
 
-import pytest
-
 from rankserve.server.ranking.ranker import Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
 
 
 async def test_the_bundled_version_tells_short_answers_from_long_ones() -> None:
     repository = ModelRepository(bundled_repository())
-    if not repository.list_versions():
-        pytest.skip("no bundled ranker version; publish one with `rankserve export`")
+    assert [entry.problem for entry in repository.list_versions()] == [""], "the package ships one version"
     ranker = Ranker(repository, RankerSettings(timeout_ms=60_000))
     await ranker.activate(await ranker.load(), move_pointer=False)
     brief = await ranker.score("Answer with yes or no: is the sky blue?")
