@@ -11,8 +11,14 @@ from rankserve.cli.extras import needs_extra
 
 def train(
     config: Annotated[
-        Path,
-        typer.Option("--config", "-c", exists=True, dir_okay=False, help="TOML file; see trainer/recipes."),
+        str,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE_OR_RECIPE",
+            help="TOML file, or the name of a recipe that ships with us: synthetic, which needs no data,"
+            " opt-125m, the paper's, bundled or alpaca_vicuna7b.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -32,13 +38,14 @@ def train(
         from rankserve.trainer.config import ConfigError, load_config
         from rankserve.trainer.data import DataError
         from rankserve.trainer.model import RankerModelError
+        from rankserve.trainer.recipes import find_config
         from rankserve.trainer.run_folder import RunError
         from rankserve.trainer.training import train as run_training
 
     from rankserve.records.jsonl import RecordError
 
     try:
-        settings = load_config(config, seed=seed)
+        settings = load_config(find_config(config), seed=seed)
         folder = output or Path("runs") / settings.name
         metrics = run_training(
             settings, folder, resume=resume, progress=lambda line: typer.echo(line, err=True)

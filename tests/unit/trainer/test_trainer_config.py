@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rankserve.trainer.config import ConfigError, FileSource, load_config
+from rankserve.trainer.recipes import find_config, recipe_names
 
-RECIPES = Path(__file__).resolve().parents[3] / "trainer" / "recipes"
 MINIMAL = 'name = "x"\n[[sources]]\nkind = "synthetic"\nname = "s"\nlicence = "MIT"\ncount = 9\n'
 
 
@@ -14,13 +14,31 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_recipe_is_valid(recipe: Path) -> None:
-    assert load_config(recipe).name == recipe.stem
+def test_a_file_goes_before_a_recipe_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "synthetic").mkdir()
+    assert load_config(find_config("synthetic")).name == "synthetic"
+    write(tmp_path, MINIMAL).rename(tmp_path / "bundled")
+    assert load_config(find_config("bundled")).name == "x"
+    for stranger in ("mine", "../recipes/synthetic", ""):
+        with pytest.raises(FileNotFoundError, match=r"neither a file nor a recipe .*bundled, .*synthetic"):
+            find_config(stranger)
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_every_recipe_is_valid(recipe: str) -> None:
+    assert load_config(find_config(recipe)).name == recipe
+
+
+def test_the_data_of_the_recipes_is_looked_for_beside_the_project() -> None:
+    data = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+    for recipe in recipe_names():
+        for source in load_config(find_config(recipe)).sources:
+            assert not isinstance(source, FileSource) or source.path.is_relative_to(data)
 
 
 def test_the_shipped_ranker_is_trained_on_permissive_data_only() -> None:
-    config = load_config(RECIPES / "bundled.toml")
+    config = load_config(find_config("bundled"))
     assert {source.licence for source in config.sources} <= {"Apache-2.0", "MIT"}
     assert not [source.name for source in config.sources if "alpaca" in source.model_dump_json().lower()]
 

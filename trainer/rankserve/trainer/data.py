@@ -33,9 +33,16 @@ def load_sources(config: TrainConfig) -> list[SourceData]:
 
     Raises:
         RecordError: a line of a file cannot be used; names file and line.
-        DataError: a source is too small to train on, or a hub dataset cannot be read.
+        DataError: a file is not there, a source is too small to train on, or a hub dataset cannot be read.
         OSError: a file cannot be opened.
     """
+    # Before any is read or generated, which can take minutes.
+    for source in config.sources:
+        if isinstance(source, FileSource) and not source.path.is_file():
+            raise DataError(
+                f"source {source.name!r}: there is no file {source.path}; put the data there, or set `path` "
+                f"(of a copy, if the config is a recipe that ships with RankServe)"
+            )
     splits = [_split(read_source(source), config.split) for source in config.sources]
     held_out = {
         record.prompt

@@ -1,7 +1,7 @@
 """A training run: data -> lists -> OPT with ListMLE -> the checkpoint of the best tau -> figures.
 
-rankserve train --config trainer/recipes/synthetic.toml              # minutes on a CPU, no data needed
-rankserve train --config trainer/recipes/opt-125m.toml               # the paper's settings, for a GPU
+rankserve train --config synthetic                                   # minutes on a CPU, no data needed
+rankserve train --config opt-125m                                    # the paper's settings, for a GPU
 rankserve train --config my.toml --output runs/mine --resume         # goes on where it was interrupted
 """
 
