@@ -119,19 +119,3 @@ def test_models_needs_no_extra(repository: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stderr
-
-
-def test_missing_extra_is_named(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules['transformers'] = None\n"
-        "import typer\n"
-        "from rankserve.cli.export import export\n"
-        "app = typer.Typer(); app.command()(export)\n"
-        f"app([{str(tmp_path)!r}, '--name', 'x'])\n"
-    )
-
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-    assert result.returncode == 1
-    assert "pip install 'rankserve[exporter]'" in result.stderr
