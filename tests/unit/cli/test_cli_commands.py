@@ -51,8 +51,6 @@ def test_help_needs_none_of_the_extras() -> None:
         (["serve"], "structlog", "server"),
         (["demo"], "scipy", "load,server"),
         (["demo"], "structlog", "load,server"),
-        (["load", "--synthetic", "1", "--burst"], "scipy", "load"),
-        (["report", "pyproject.toml"], "scipy", "load"),
         (["evaluate", ".", "--data", "pyproject.toml"], "torch", "trainer"),
         (["train", "--config", "pyproject.toml"], "torch", "trainer"),
         (["export", ".", "--repository", ".", "--name", "n"], "onnx", "exporter"),
