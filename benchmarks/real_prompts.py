@@ -1,13 +1,14 @@
 """What ranking gains on real prompts with real output lengths, end to end.
 
-Trains a ranker on `alpaca_vicuna7b` (17,971 prompts, four Vicuna-7B samples each), exports it, and replays
-the held-out test prompts with a recorded length against real server processes that drive the simulated LLM,
-under FCFS, ranking, aged ranking and the oracle, at loads below, at and above its capacity. Prints Markdown.
+Trains a ranker on `alpaca_vicuna7b` (17,971 prompts, four Vicuna-7B samples each; auxiliary lengths from
+text-davinci-003 on other Alpaca prompts), exports it, and replays the held-out test prompts with a recorded
+length against real server processes that drive the simulated LLM, under FCFS, ranking, aged ranking and the
+oracle, at loads below, at and above its capacity. Prints Markdown.
 
-    python benchmarks/real_prompts.py                 # train, export, replay: about half an hour on 2 cores
+    python benchmarks/real_prompts.py                 # train, export, replay: about 40 minutes on 2 cores
     python benchmarks/real_prompts.py --run RUN       # with a run folder of `rankserve train`
 
-Needs `pip install 'rankserve[all]'` and the data folder (--data). The prompts are CC BY-NC 4.0.
+Needs `pip install '.[all]'` and the data folder (--data). The prompts are CC BY-NC 4.0.
 """
 
 import argparse
