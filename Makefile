@@ -43,7 +43,7 @@ check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rul
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
-	@diff -r --exclude=__pycache__ --exclude='*.proto' --exclude=__init__.py build/stubs/rankserve/v1 proto/rankserve/v1 \
+	@diff -r --exclude=__pycache__ --exclude='*.proto' --exclude=__init__.py --exclude=py.typed build/stubs/rankserve/v1 proto/rankserve/v1 \
 	  && echo "stubs match the proto files" || { echo "stubs differ from the proto files: run 'make proto' and commit"; exit 1; }
 
 format: .venv/.dev  ## Format and fix what can be fixed
