@@ -34,7 +34,7 @@ def test_the_data_of_the_recipes_is_looked_for_beside_the_project() -> None:
     data = Path(__file__).resolve().parents[3].parent / "shared" / "data"
     for recipe in recipe_names():
         for source in load_config(find_config(recipe)).sources:
-            assert not isinstance(source, FileSource) or source.path.is_relative_to(data)
+            assert not isinstance(source, FileSource) or source.path.is_relative_to(data.resolve())
 
 
 def test_the_shipped_ranker_is_trained_on_permissive_data_only() -> None:
