@@ -15,7 +15,9 @@ import argparse
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from statistics import geometric_mean
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from rankserve.cli.policy_runs import run_policies
 from rankserve.client.evaluation import build_report
 from rankserve.client.evaluation.as_markdown import render
 from rankserve.client.load import Poisson, Progress
-from rankserve.records.prompts import PromptRecord, read_prompts, split_of
+from rankserve.records.prompts import read_prompts, split_of
 from rankserve.records.results import Run, write_run
 from rankserve.records.workload import WorkloadRecord, read_workload
 from rankserve.server.scheduling.policies import AgedRanking
@@ -60,7 +62,7 @@ def main() -> None:
     runs: list[Run] = []
     for rate in options.rates:
         runs += replay(workload, rate, server_options, options)
-    print_order(list(read_prompts(options.data)), runs[0])
+    print_order(options.data, runs[0])
 
 
 def parse_options() -> argparse.Namespace:
@@ -87,9 +89,19 @@ def rankserve(*arguments: object) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def print_order(prompts: list[PromptRecord], run: Run) -> None:
+def print_order(data: Path, run: Run) -> None:
     """How well the served scores order the replayed sample, between baselines and ceiling."""
+    prompts = list(read_prompts(data))
     train = [p for p in prompts if split_of(p.id) == "train"]
+    held_out = {p.prompt for p in prompts} - {p.prompt for p in train}
+    auxiliary = [
+        p
+        for p in read_prompts(data.with_name("alpaca_davinci003.jsonl.gz"))
+        if split_of(p.id) == "train" and p.prompt not in held_out
+    ]
+    # The other LLM answers more briefly; the linear model must not take that for the prompts' doing.
+    ratio = geometric_mean(p.mean_length for p in train) / geometric_mean(p.mean_length for p in auxiliary)
+    auxiliary = [replace(p, output_lengths=(round(p.mean_length * ratio) or 1,)) for p in auxiliary]
     by_id = {p.id: p for p in prompts}
     results = [r for r in run.results if r.score is not None and r.outcome == "finished"]
     test = [by_id[r.id] for r in results]
@@ -100,6 +112,7 @@ def print_order(prompts: list[PromptRecord], run: Run) -> None:
     for label, scores in (
         ("prompt length", prompt_length_scores(test)),
         ("TF-IDF + ridge, trained on the same split", linear_scores(train, test)),
+        ("TF-IDF + ridge, with the auxiliary lengths too", linear_scores(train + auxiliary, test)),
         ("**this ranker**, as served", [r.score or 0.0 for r in results]),
         ("another sample of the prompt", -lengths[:, -2]),
         ("mean of the three other samples (ceiling)", -lengths[:, :-1].mean(axis=1)),
