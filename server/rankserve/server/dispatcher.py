@@ -4,7 +4,6 @@ Everything here runs on the event loop and nothing blocks it, so each method is 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
@@ -28,6 +27,7 @@ from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
+from rankserve.server.start_rate import StartRate
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Dispatcher:
         self._wall_clock = wall_clock
         self._registry = RequestRegistry(settings.retain_results, settings.retain_s)
         self._queued_bytes = 0
-        self._recent_starts: deque[float] = deque(maxlen=64)
+        self._start_rate = StartRate()
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._nothing_live = asyncio.Event()
 
@@ -175,13 +175,12 @@ class Dispatcher:
             live = self._registry.live[request.id]
             assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling))
             self._queued_bytes -= live.spec.size_bytes
-            self._recent_starts.append(now_s)
+            self._start_rate.started(now_s)
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
             self._tell_queued(live)
         if not self.scheduler.waiting:
-            # Starts now follow arrivals, and say nothing of how fast a queue would move.
-            self._recent_starts.clear()
+            self._start_rate.queue_empty()
         return assignments
 
     def select_victim(self) -> Request | None:
@@ -311,17 +310,12 @@ class Dispatcher:
     def _estimated_wait_s(self, place: int) -> float | None:
         if place == 0 and self.scheduler.running < self.engine.capacity.max_sequences:
             return 0.0
-        interval_s = self._start_interval_s()
+        interval_s = self._start_rate.interval_s(self._clock())
         return None if interval_s is None else (place + 1) * interval_s
-
-    def _start_interval_s(self) -> float | None:
-        if len(self._recent_starts) < 2:
-            return None
-        return (self._clock() - self._recent_starts[0]) / len(self._recent_starts)
 
     def _retry_after_s(self) -> float:
         """Time until about a tenth of the queue has started."""
-        interval_s = self._start_interval_s()
+        interval_s = self._start_rate.interval_s(self._clock())
         if interval_s is None:
             return 1.0
         return min(max(interval_s * self._settings.max_waiting / 10, 0.1), 60.0)
