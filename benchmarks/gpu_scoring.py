@@ -9,7 +9,7 @@ host memory, for both. Exits with status 1 if the GPU is not what runs it, or if
     python benchmarks/gpu_scoring.py --model facebook/opt-125m
     python benchmarks/gpu_scoring.py --dry-run-cpu               # the same steps on a tiny model, no GPU
 
-Needs `pip install 'rankserve[exporter]'` with a CUDA build of torch, on Linux x86-64.
+Needs `pip install '.[exporter]'` with a CUDA build of torch, on Linux x86-64.
 """
 
 import argparse
