@@ -501,6 +501,7 @@ class RequestTiming(google.protobuf.message.Message):
     MAX_TOKEN_GAP_S_FIELD_NUMBER: builtins.int
     TIME_SCALE_FIELD_NUMBER: builtins.int
     queued_s: builtins.float
+    """When its `queued` event was sent: scored, or started if that was sooner."""
     scheduled_s: builtins.float
     first_token_s: builtins.float
     last_token_s: builtins.float

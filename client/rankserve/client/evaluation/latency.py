@@ -19,7 +19,7 @@ class Latency:
         normalised_s_per_token: ``e2e_s`` per output token, the paper's metric.
         max_waiting_s: longest silence, the paper's max_waiting_time: the larger of ``ttft_s`` and the largest
             gap between two tokens.
-        scoring_s: accepted until scored and queued, on the server's clock; part of ``ttft_s``.
+        scoring_s: accepted until scored, or started if sooner, on the server's clock.
     """
 
     e2e_s: float

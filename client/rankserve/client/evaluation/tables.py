@@ -52,7 +52,7 @@ def latency_rows(report: Report) -> list[Row]:
         row("TTFT, s", "time to first token", lambda c: c.metrics.ttft_s),
         row("TPOT, s", "time per token after the first", lambda c: c.metrics.tpot_s),
         row("Max waiting, s", "longest silence: TTFT or a gap", lambda c: c.metrics.max_waiting_s),
-        row("Scoring, s", "accepted until ranked; part of TTFT", lambda c: c.metrics.scoring_s),
+        row("Scoring, s", "accepted until ranked, or started if sooner", lambda c: c.metrics.scoring_s),
     ]
 
 
