@@ -70,7 +70,8 @@ class ResultRecord:
         other_lengths: lengths of other answers to the same prompt, from the workload.
         prompt_chars: length of the prompt, for the prompt-length baseline.
         score: the ranker's score; None without one.
-        server_queued_s: acceptance until scored, or started if sooner, on the server's clock, as the next four.
+        server_queued_s: acceptance until scored, or started if sooner; this and the next four on the
+            server's clock.
         server_scheduled_s: acceptance until first scheduled.
         server_first_token_s: acceptance until the first token.
         server_end_s: acceptance until the last token.
