@@ -25,6 +25,12 @@ class Profile:
         max_sequences: sequences in one step.
         max_batched_tokens: tokens in one step.
         block_size: tokens a KV block holds.
+        watermark: share of the KV blocks that admission leaves for running sequences to grow into.
+        prefix_caching: whether a preempted request finds what is left of its KV blocks when it resumes; else
+            it recomputes its whole prefix.
+        shared_prefix_tokens: leading tokens that all prompts share (a chat template), held and computed once;
+            a multiple of `block_size`.
+        swap_ms_per_token: time to move one token's KV between GPU and host memory.
     """
 
     name: str
@@ -37,6 +43,10 @@ class Profile:
     max_sequences: int
     max_batched_tokens: int
     block_size: int = 16
+    watermark: float = 0.01
+    prefix_caching: bool = False
+    shared_prefix_tokens: int = 0
+    swap_ms_per_token: float = 0.0
 
     def __post_init__(self) -> None:
         if self.base_ms <= 0:
