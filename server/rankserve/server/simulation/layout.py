@@ -1,0 +1,162 @@
+"""What the compiled simulation works on: one record a request, and a few for everything else.
+
+Requests are numbered in order of arrival, so a request's number also breaks its ties. A *group* is the
+requests of one priority band and tenant; a *lane* is a part of a group with a heap of its own: one a group,
+or one for each bucket of service time under HRRN.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Records = np.recarray[tuple[int], np.dtype[np.void]]
+Integers = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+# How a policy's key behaves, and what may be evicted for what.
+STATIC_KEY, LEVEL_KEY, RESPONSE_RATIO = 0, 1, 2
+NEVER, BY_REMAINING, BY_LEVEL = 0, 1, 2
+NO_RESERVATION, RESERVED = 0, 1
+# Why a simulation stopped.
+DONE, TOO_LARGE = 0, 1
+
+REQUEST = np.dtype(
+    [
+        # Given.
+        ("arrival_s", "f8"),
+        ("key", "f8"),  # the policy's, with nothing generated; the level a request joins at under MLFQ
+        ("estimate", "f8"),  # output tokens that preemption believes in
+        ("prompt_tokens", "i4"),
+        ("output_tokens", "i4"),
+        ("reserve_tokens", "i4"),
+        ("band", "i4"),
+        ("group", "i4"),
+        ("lane", "i4"),
+        # While it waits.
+        ("wait_key", "f8"),
+        ("urgency_s", "f8"),
+        ("since_step", "f8"),
+        ("at_key", "i4"),
+        ("at_urgency", "i4"),
+        ("at_step", "i4"),
+        ("generated", "i4"),
+        ("swapped", "i4"),
+        ("computed", "i4"),  # tokens whose KV it had when it was evicted
+        ("segment", "i8"),  # where its freed blocks stand in the free list; -1 for nowhere
+        # While it runs.
+        ("quantum_left", "i4"),
+        ("resumed", "i4"),
+        # What is measured.
+        ("scheduled_s", "f8"),
+        ("first_token_s", "f8"),
+        ("last_token_s", "f8"),
+        ("end_s", "f8"),
+        ("max_token_gap_s", "f8"),
+        ("preemptions", "i4"),
+        ("promoted", "i4"),
+    ],
+    align=True,
+)
+
+BAND = np.dtype(
+    [
+        ("low", "i8"),  # of its slice of the heaps by urgency and by step
+        ("first_group", "i8"),
+        ("last_group", "i8"),  # exclusive
+        ("waiting", "i8"),
+        ("picked_counter", "f8"),
+    ]
+)
+GROUP = np.dtype([("first_lane", "i8"), ("last_lane", "i8"), ("waiting", "i8"), ("counter", "f8")])
+LANE = np.dtype([("low", "i8"), ("size", "i8"), ("service_tokens", "f8")])
+
+STATE = np.dtype(
+    [
+        ("now_s", "f8"),
+        ("steps", "i8"),
+        ("running", "i8"),
+        ("prefilling", "i8"),
+        ("to_prefill", "i8"),  # tokens, over the whole batch
+        ("waiting", "i8"),
+        ("free_blocks", "i8"),
+        ("first_segment", "i8"),
+        ("segments", "i8"),  # appended so far
+        ("resuming", "i8"),  # running requests that were restarted and have no new token yet
+        ("protected", "i8"),
+        ("swap_ms", "f8"),  # added to the next step
+        ("busy_s", "f8"),
+        ("kv_block_seconds", "f8"),
+        ("most_blocks", "i8"),
+        ("most_waiting", "i8"),
+        ("preemptions", "i8"),
+        ("promotions", "i8"),
+        ("jumps", "i8"),
+        ("marks", "i8"),  # entries of the timeline
+    ],
+    align=True,
+)
+
+
+class Options(NamedTuple):
+    """Everything about engine and scheduler that does not change during a run. Times in s unless named."""
+
+    max_sequences: int
+    max_batched_tokens: int
+    kv_blocks: int  # without those of the shared prefix
+    block_size: int
+    watermark_blocks: int
+    shared_blocks: int
+    shared_prefix_tokens: int
+    prefix_caching: bool
+    key_kind: int
+    key_per_output_token: float
+    first_quantum: int
+    levels: int
+    evicts: int
+    preempts: bool
+    preemption_margin: float
+    restart_steps_per_token: float
+    swaps: bool
+    swap_ms_per_token: float
+    reservation: int
+    threshold_steps: int
+    quantum_steps: int
+    max_wait_s: float
+    fair_share: bool
+
+
+class Batch(NamedTuple):
+    """What runs, in order of admission: arrays of shape [max_sequences], used up to `state.running`.
+
+    Attributes:
+        item: the requests.
+        tokens: prompt and output tokens so far.
+        left: output tokens still to come.
+        to_prefill: tokens to prefill before the next output token.
+        capacity: tokens that the KV blocks it holds have room for.
+        gap_s: largest gap between two of its tokens so far.
+    """
+
+    item: Integers
+    tokens: Integers
+    left: Integers
+    to_prefill: Integers
+    capacity: Integers
+    gap_s: Numbers
+
+
+class Books(NamedTuple):
+    """The state of a run. `state` has one record."""
+
+    requests: Records
+    bands: Records
+    groups: Records
+    lanes: Records
+    by_key: Integers
+    by_urgency: Integers
+    by_step: Integers
+    batch: Batch
+    free_list: Integers  # [ring, 2]: request, blocks it freed; oldest first, from `state.first_segment`
+    state: Records
+    timeline: Numbers  # [marks, 4]: s, running, waiting, KV blocks used
