@@ -1,5 +1,6 @@
 """Scheduler requests and simulated LLMs for tests."""
 
+from rankserve.server.engines.simulated.linear_fit import LinearFit
 from rankserve.server.engines.simulated.profiles import Profile
 from rankserve.server.scheduling.request import Request
 
@@ -12,12 +13,16 @@ def make_request(identifier: str, **fields: object) -> Request:
 
 def make_profile(**fields: object) -> Profile:
     """An LLM whose every step takes one second, whatever is in it."""
-    values: dict[str, object] = {
-        "name": "test",
+    coefficients: dict[str, object] = {
         "base_ms": 1000.0,
         "per_prefill_token_ms": 0.0,
         "per_decode_sequence_ms": 0.0,
         "per_context_token_ms": 0.0,
+    }
+    coefficients |= {name: fields.pop(name) for name in list(fields) if name in coefficients}
+    values: dict[str, object] = {
+        "name": "test",
+        "step_times": LinearFit(**coefficients).step_times(),  # type: ignore[arg-type]
         "kv_blocks": 1000,
         "max_model_len": 8000,
         "max_sequences": 4,

@@ -1,0 +1,109 @@
+"""Profiles as TOML files: step times are four coefficients in it, or tables in an NPZ file that it names."""
+
+import json
+import tomllib
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankserve.server.engines.simulated.linear_fit import LinearFit
+from rankserve.server.engines.simulated.profile import Profile
+from rankserve.server.engines.simulated.step_time import StepTimes
+
+_COEFFICIENTS = tuple(field.name for field in fields(LinearFit))
+_CURVES = (("tokens_axis", "tokens_ms"), ("sampled_axis", "sampled_ms"))
+_TABLES = tuple(name for name in StepTimes._fields if name not in ("straggler_ms", "overhead_ms"))
+
+
+class ProfileError(ValueError):
+    """A profile's file cannot be used; the text says which and why."""
+
+
+def read_profile(path: Path) -> Profile:
+    """Raises ProfileError: it cannot be used."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ProfileError(f"profile {path} cannot be read: {error}") from error
+    return make_profile(path.stem, values, path)
+
+
+def write_profile(path: Path, profile: Profile, step_times: LinearFit | StepTimes) -> list[Path]:
+    """Writes a profile as TOML, and its tables beside it. Returns the files written.
+
+    Args:
+        path: the ``.toml`` file.
+        profile: everything but the step times.
+        step_times: these; a linear fit goes into the TOML itself.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    written = [path]
+    lines: list[str] = []
+    if isinstance(step_times, LinearFit):
+        lines += [f"{name} = {getattr(step_times, name)!r}" for name in _COEFFICIENTS]
+        lines += [f"overhead_ms = {profile.step_times.overhead_ms!r}"]
+    else:
+        tables = path.with_suffix(".npz")
+        # Measurements have fewer digits than float32; axes are integers.
+        compact = {name: getattr(step_times, name).astype(np.float32) for name in _TABLES}
+        np.savez_compressed(tables, **compact)
+        written.append(tables)
+        lines += [
+            f"tables = {json.dumps(tables.name)}",
+            f"straggler_ms = {step_times.straggler_ms!r}",
+            f"overhead_ms = {step_times.overhead_ms!r}",
+        ]
+    for field in fields(Profile):
+        value = getattr(profile, field.name)
+        if field.name in ("name", "step_times"):
+            continue
+        lines.append(f"{field.name} = {json.dumps(value)}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return written
+
+
+def make_profile(name: str, values: dict[str, Any], file: Path) -> Profile:
+    """The profile that these values of a TOML file describe. Raises ProfileError: they do not."""
+    rest = dict(values)
+    try:
+        if "tables" in rest:
+            tables = _read_tables(file.with_name(rest.pop("tables")))
+            times = StepTimes(
+                **tables,
+                straggler_ms=float(rest.pop("straggler_ms", 0.0)),
+                overhead_ms=float(rest.pop("overhead_ms", 0.0)),
+            )
+        else:
+            overhead_ms = float(rest.pop("overhead_ms", 0.0))
+            fit = LinearFit(**{key: float(rest.pop(key)) for key in _COEFFICIENTS})
+            times = fit.step_times()._replace(overhead_ms=overhead_ms)
+        return Profile(name=name, step_times=times, **rest)
+    except KeyError as error:
+        raise ProfileError(
+            f"profile {name} in {file}: {error} is missing; state it, or name a file of tables"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise ProfileError(f"profile {name} in {file}: {error}") from error
+
+
+def _read_tables(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path) as file:
+            tables = {name: np.ascontiguousarray(file[name], np.float64) for name in _TABLES}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ProfileError(f"{path} is not a profile's tables ({error}); add the profile again") from error
+    shape = tuple(len(tables[axis]) for axis in _TABLES[:4])
+    for name in _TABLES:
+        if not np.isfinite(tables[name]).all():
+            raise ProfileError(f"{path}: {name} holds a value that is not a number; add the profile again")
+        if name.endswith("_axis") and (len(tables[name]) < 2 or (np.diff(tables[name]) <= 0).any()):
+            raise ProfileError(f"{path}: {name} does not ascend; add the profile again")
+    lengths = [len(tables[axis]) == len(tables[curve]) for axis, curve in _CURVES]
+    if tables["attention_ms"].shape != shape or not all(lengths):
+        raise ProfileError(f"{path}: tables and axes differ in length; add the profile again")
+    return tables
