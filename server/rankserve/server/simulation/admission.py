@@ -41,8 +41,14 @@ def plan(books: Books, options: Options) -> None:
             head = first_by_policy(books, options, band, now_s)
         request = requests[head]
         needed = blocks_for(options, request.prompt_tokens + request.generated)
-        if options.reservation == RESERVED and state.running > 0:
-            needed = max(needed, blocks_for(options, request.prompt_tokens + request.reserve_tokens))
+        set_aside = 0
+        if options.reservation == RESERVED:
+            whole = blocks_for(options, request.prompt_tokens + request.reserve_tokens)
+            set_aside = max(0, whole - needed)
+            # Whatever its reservation, a request may have an engine to itself.
+            if state.running > 0:
+                needed += set_aside
+                set_aside = 0
         if full or needed > blocks_left:
             if not options.preempts or older == 0:
                 return
@@ -58,7 +64,7 @@ def plan(books: Books, options: Options) -> None:
             evict(books, options, at)
             older -= 1
         tokens_left -= _start(books, options, head, due, tokens_left)
-        blocks_left -= needed
+        blocks_left -= needed + set_aside
 
 
 @compiled
@@ -113,7 +119,7 @@ def _start(books: Books, options: Options, item: int, due: bool, tokens_left: in
     batch.to_prefill[at] = to_prefill
     state.to_prefill += to_prefill
     state.prefilling += 1
-    return min(to_prefill, tokens_left)
+    return int(min(prefix, tokens_left))
 
 
 @compiled

@@ -1,0 +1,198 @@
+"""Lays out a run for the compiled simulation: what policy, profile and settings mean in numbers."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankserve.server.engines.simulated.profiles import Profile
+from rankserve.server.scheduling.fair_share import FairShare
+from rankserve.server.scheduling.policies import (
+    BucketPolicy,
+    HighestResponseRatioNext,
+    Policy,
+    RemainingTimePolicy,
+    SkipJoinMlfq,
+)
+from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.simulation import layout
+from rankserve.server.simulation.columns import Numbers, RequestColumns
+from rankserve.server.simulation.layout import Batch, Books, Options, Records
+
+# Segments of the free list that nothing is left of may stand between others.
+_FREE_LIST_SLACK = 4
+
+
+class UnsupportedPolicyError(ValueError):
+    """A policy that the compiled simulation does not know; the step-by-step one knows all."""
+
+
+@dataclass(slots=True, frozen=True)
+class SimulationSettings:
+    """Everything about the scheduler but its policy.
+
+    Attributes:
+        starvation: bounds on waiting.
+        fair_share: between tenants.
+        preemption: "off", "recompute" or "swap".
+        preemption_margin: by how many times its cost an eviction must pay.
+        kv_reservation: KV blocks kept for a running request to grow into: "none", "predicted" or "max".
+    """
+
+    starvation: StarvationSettings = field(default_factory=StarvationSettings)
+    fair_share: FairShare = field(default_factory=FairShare)
+    preemption: str = "off"
+    preemption_margin: float = 1.0
+    kv_reservation: str = "none"
+
+
+def make_options(
+    columns: RequestColumns, policy: Policy, profile: Profile, settings: SimulationSettings
+) -> Options:
+    """What does not change during a run.
+
+    Raises:
+        UnsupportedPolicyError: the compiled simulation does not know the policy.
+    """
+    key_kind, evicts = layout.STATIC_KEY, layout.NEVER
+    if isinstance(policy, SkipJoinMlfq):
+        key_kind, evicts = layout.LEVEL_KEY, layout.BY_LEVEL
+    elif isinstance(policy, HighestResponseRatioNext):
+        key_kind = layout.RESPONSE_RATIO
+    elif isinstance(policy, RemainingTimePolicy):
+        evicts = layout.BY_REMAINING
+    elif isinstance(policy, BucketPolicy) or type(policy).prefers is not Policy.prefers:
+        raise UnsupportedPolicyError(f"the compiled simulation does not know how {policy.name} decides")
+    shared_blocks = profile.shared_prefix_tokens // profile.block_size
+    kv_blocks = profile.kv_blocks - shared_blocks
+    starvation = settings.starvation
+    swaps = settings.preemption == "swap"
+    return Options(
+        max_sequences=profile.max_sequences,
+        max_batched_tokens=profile.max_batched_tokens,
+        kv_blocks=kv_blocks,
+        block_size=profile.block_size,
+        watermark_blocks=int(profile.watermark * kv_blocks),
+        shared_blocks=shared_blocks,
+        shared_prefix_tokens=profile.shared_prefix_tokens,
+        prefix_caching=profile.prefix_caching,
+        key_kind=key_kind,
+        key_per_output_token=float(policy.key_per_output_token),
+        first_quantum=policy.quantum_tokens if isinstance(policy, SkipJoinMlfq) else 1,
+        levels=policy.levels if isinstance(policy, SkipJoinMlfq) else 1,
+        evicts=evicts,
+        preempts=settings.preemption != "off",
+        preemption_margin=settings.preemption_margin,
+        restart_steps_per_token=profile.restart_steps_per_token(swaps=swaps),
+        swaps=swaps,
+        swap_ms_per_token=profile.swap_ms_per_token,
+        reservation=layout.NO_RESERVATION if settings.kv_reservation == "none" else layout.RESERVED,
+        threshold_steps=starvation.threshold_steps,
+        quantum_steps=starvation.quantum_steps,
+        max_wait_s=math.inf if starvation.max_wait_s is None else starvation.max_wait_s,
+        fair_share=settings.fair_share.enabled and bool(np.any(columns.tenant != columns.tenant[:1])),
+    )
+
+
+def make_books(
+    columns: RequestColumns,
+    policy: Policy,
+    options: Options,
+    settings: SimulationSettings,
+    timeline: int,
+) -> Books:
+    """The state before anything has arrived."""
+    count = len(columns)
+    requests = _records(count, layout.REQUEST)
+    requests.arrival_s = columns.arrival_s
+    requests.prompt_tokens = columns.prompt_tokens
+    requests.output_tokens = columns.true_output_tokens
+    requests.key = _keys(policy, columns)
+    requests.estimate = _estimates(policy, columns)
+    requests.reserve_tokens = _reserved_tokens(columns, settings.kv_reservation)
+    for name in ("scheduled_s", "first_token_s", "end_s"):
+        requests[name] = -1.0
+    requests.segment = -1
+    bands, groups, lanes = _ranks(requests, columns, policy, options)
+    state = _records(1, layout.STATE)
+    state[0].free_blocks = options.kv_blocks
+    state[0].segments = 1
+    segments = _FREE_LIST_SLACK * options.kv_blocks if options.prefix_caching else 1
+    free_list = np.zeros((segments, 2), np.int64)
+    free_list[0] = -1, options.kv_blocks
+    slots = options.max_sequences
+    return Books(
+        requests=requests,
+        bands=bands,
+        groups=groups,
+        lanes=lanes,
+        by_key=np.zeros(count, np.int64),
+        by_urgency=np.zeros(count if options.max_wait_s < math.inf else 0, np.int64),
+        by_step=np.zeros(count if options.threshold_steps else 0, np.int64),
+        batch=Batch(*(np.zeros(slots, np.int64) for _ in range(5)), gap_s=np.zeros(slots)),
+        free_list=free_list,
+        state=state,
+        timeline=np.zeros((timeline, 4)),
+    )
+
+
+def _records(count: int, dtype: np.dtype[np.void]) -> Records:
+    return np.zeros(count, dtype).view(np.recarray)
+
+
+def _keys(policy: Policy, columns: RequestColumns) -> Numbers:
+    if isinstance(policy, SkipJoinMlfq):
+        return np.asarray(policy.join_level(columns), np.float64)
+    keys = np.broadcast_to(np.asarray(policy.key(columns), np.float64), len(columns))
+    if np.isnan(keys).any():
+        raise ValueError(f"policy {policy.name} gave a key that is not a number")
+    return keys
+
+
+def _estimates(policy: Policy, columns: RequestColumns) -> Numbers:
+    if isinstance(policy, RemainingTimePolicy):
+        return np.asarray(policy.length_tokens(columns), np.float64)
+    return np.zeros(len(columns))
+
+
+def _reserved_tokens(columns: RequestColumns, kv_reservation: str) -> NDArray[np.int64]:
+    if kv_reservation == "predicted":
+        return np.minimum(np.ceil(columns.expected_tokens_p90), columns.max_tokens).astype(np.int64)
+    return columns.max_tokens
+
+
+def _ranks(
+    requests: Records, columns: RequestColumns, policy: Policy, options: Options
+) -> tuple[Records, Records, Records]:
+    """Bands, groups and lanes, and their numbers in the requests."""
+    tenant = columns.tenant if options.fair_share else np.zeros(len(columns), np.int64)
+    bucket = np.zeros(len(columns))
+    if isinstance(policy, BucketPolicy):
+        bucket = np.asarray(policy.bucket(columns), np.float64)
+    priorities, requests.band = np.unique(columns.priority, return_inverse=True)
+    group_keys, requests.group = np.unique(
+        np.stack([requests.band, tenant], axis=1), axis=0, return_inverse=True
+    )
+    lane_keys, requests.lane = np.unique(
+        np.stack([requests.group, bucket], axis=1), axis=0, return_inverse=True
+    )
+    bands, groups, lanes = (
+        _records(len(priorities), layout.BAND),
+        _records(len(group_keys), layout.GROUP),
+        _records(len(lane_keys), layout.LANE),
+    )
+    bands.low = _starts(requests.band, len(bands))[:-1]
+    first_group = np.searchsorted(group_keys[:, 0], np.arange(len(bands) + 1))
+    bands.first_group, bands.last_group = first_group[:-1], first_group[1:]
+    first_lane = np.searchsorted(lane_keys[:, 0], np.arange(len(groups) + 1))
+    groups.first_lane, groups.last_lane = first_lane[:-1], first_lane[1:]
+    lanes.low = _starts(requests.lane, len(lanes))[:-1]
+    if isinstance(policy, HighestResponseRatioNext):
+        lanes.service_tokens = [policy.service_tokens(bucket) for bucket in lane_keys[:, 1].tolist()]
+    return bands, groups, lanes
+
+
+def _starts(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Where the slice of each number begins, if each gets as many places as it occurs."""
+    return np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=count))])
