@@ -1,9 +1,12 @@
 """A workload as columns: what the compiled simulation reads."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rankserve.server.scheduling.request import Request
 
 Integers = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -58,6 +61,10 @@ class RequestColumns:
     def __len__(self) -> int:
         return len(self.arrival_s)
 
+    def as_request(self) -> Request:
+        """These columns where a policy takes a request: its keys are arithmetic that works on both."""
+        return cast(Request, self)
+
     def take(self, which: Integers | slice) -> "RequestColumns":
         """These requests alone."""
         return RequestColumns(**{name: getattr(self, name)[which] for name in self.__slots__})
@@ -83,8 +90,11 @@ def columns(
     """
     count = len(arrival_s)
 
-    def given(values: NDArray[np.generic] | None, default: float, dtype: str) -> NDArray[np.generic]:
-        return np.full(count, default, dtype) if values is None else np.ascontiguousarray(values, dtype)
+    def numbers(values: Numbers | None, default: float) -> Numbers:
+        return np.full(count, default) if values is None else np.ascontiguousarray(values, np.float64)
+
+    def integers(values: Integers | None) -> Integers:
+        return np.zeros(count, np.int64) if values is None else np.ascontiguousarray(values, np.int64)
 
     outputs = np.ascontiguousarray(output_tokens, np.int64)
     longest = outputs if max_tokens is None else np.ascontiguousarray(max_tokens, np.int64)
@@ -93,10 +103,10 @@ def columns(
         prompt_tokens=np.ascontiguousarray(prompt_tokens, np.int64),
         true_output_tokens=np.minimum(outputs, longest),
         max_tokens=longest,
-        priority=given(priority, 0, "i8"),
-        tenant=given(tenant, 0, "i8"),
-        score=given(score, -np.inf, "f8"),
-        expected_tokens=given(expected_tokens, np.inf, "f8"),
-        expected_tokens_p90=given(expected_tokens_p90, np.inf, "f8"),
-        deadline_or_inf_s=given(deadline_s, np.inf, "f8"),
+        priority=integers(priority),
+        tenant=integers(tenant),
+        score=numbers(score, -np.inf),
+        expected_tokens=numbers(expected_tokens, np.inf),
+        expected_tokens_p90=numbers(expected_tokens_p90, np.inf),
+        deadline_or_inf_s=numbers(deadline_s, np.inf),
     )

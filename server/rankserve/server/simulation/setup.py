@@ -121,7 +121,6 @@ def make_books(
     segments = _FREE_LIST_SLACK * options.kv_blocks if options.prefix_caching else 1
     free_list = np.zeros((segments, 2), np.int64)
     free_list[0] = -1, options.kv_blocks
-    slots = options.max_sequences
     return Books(
         requests=requests,
         bands=bands,
@@ -130,7 +129,7 @@ def make_books(
         by_key=np.zeros(count, np.int64),
         by_urgency=np.zeros(count if options.max_wait_s < math.inf else 0, np.int64),
         by_step=np.zeros(count if options.threshold_steps else 0, np.int64),
-        batch=Batch(*(np.zeros(slots, np.int64) for _ in range(5)), gap_s=np.zeros(slots)),
+        batch=_batch(options.max_sequences),
         free_list=free_list,
         state=state,
         timeline=np.zeros((timeline, 4)),
@@ -141,10 +140,15 @@ def _records(count: int, dtype: np.dtype[np.void]) -> Records:
     return np.zeros(count, dtype).view(np.recarray)
 
 
+def _batch(slots: int) -> Batch:
+    item, tokens, left, to_prefill, capacity = np.zeros((5, slots), np.int64)
+    return Batch(item, tokens, left, to_prefill, capacity, np.zeros(slots))
+
+
 def _keys(policy: Policy, columns: RequestColumns) -> Numbers:
     if isinstance(policy, SkipJoinMlfq):
-        return np.asarray(policy.join_level(columns), np.float64)
-    keys = np.broadcast_to(np.asarray(policy.key(columns), np.float64), len(columns))
+        return np.asarray(policy.join_level(columns.as_request()), np.float64)
+    keys = np.broadcast_to(np.asarray(policy.key(columns.as_request()), np.float64), len(columns))
     if np.isnan(keys).any():
         raise ValueError(f"policy {policy.name} gave a key that is not a number")
     return keys
@@ -152,7 +156,7 @@ def _keys(policy: Policy, columns: RequestColumns) -> Numbers:
 
 def _estimates(policy: Policy, columns: RequestColumns) -> Numbers:
     if isinstance(policy, RemainingTimePolicy):
-        return np.asarray(policy.length_tokens(columns), np.float64)
+        return np.asarray(policy.length_tokens(columns.as_request()), np.float64)
     return np.zeros(len(columns))
 
 
@@ -169,7 +173,7 @@ def _ranks(
     tenant = columns.tenant if options.fair_share else np.zeros(len(columns), np.int64)
     bucket = np.zeros(len(columns))
     if isinstance(policy, BucketPolicy):
-        bucket = np.asarray(policy.bucket(columns), np.float64)
+        bucket = np.asarray(policy.bucket(columns.as_request()), np.float64)
     priorities, requests.band = np.unique(columns.priority, return_inverse=True)
     group_keys, requests.group = np.unique(
         np.stack([requests.band, tenant], axis=1), axis=0, return_inverse=True

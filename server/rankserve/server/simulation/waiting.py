@@ -30,9 +30,7 @@ def key_now(books: Books, options: Options, item: int, generated: int, now_s: fl
     """The policy's key of a request that has produced this many tokens; smaller is sooner."""
     request = books.requests[item]
     if options.key_kind == LEVEL_KEY:
-        return float(
-            level_after(int(request.key), generated, options.first_quantum, options.levels)
-        )
+        return float(level_after(int(request.key), generated, options.first_quantum, options.levels))
     if options.key_kind == RESPONSE_RATIO:
         return -response_ratio(books, request.lane, now_s - request.arrival_s)
     return float(request.key + options.key_per_output_token * generated)
@@ -61,9 +59,7 @@ def enqueue(books: Books, options: Options, item: int, since_s: float) -> None:
     requests = books.requests
     push(books.by_key, lane.low, lane.size, requests["at_key"], requests["wait_key"], item)
     if options.max_wait_s < math.inf:
-        push(
-            books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item
-        )
+        push(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
     if options.threshold_steps > 0:
         push(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
     lane.size += 1
@@ -79,9 +75,7 @@ def dequeue(books: Books, options: Options, item: int) -> None:
     band, group, lane = books.bands[request.band], books.groups[request.group], books.lanes[request.lane]
     remove(books.by_key, lane.low, lane.size, requests["at_key"], requests["wait_key"], item)
     if options.max_wait_s < math.inf:
-        remove(
-            books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item
-        )
+        remove(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
     if options.threshold_steps > 0:
         remove(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
     lane.size -= 1
@@ -151,7 +145,7 @@ def first_by_policy(books: Books, options: Options, band_number: int, now_s: flo
         if lane.size > 0:
             head = books.by_key[lane.low]
             if options.key_kind != RESPONSE_RATIO:
-                return head
+                return int(head)
             ratio = response_ratio(books, lane_number, now_s - books.requests[head].arrival_s)
             if ratio > best_ratio:
                 best, best_ratio = head, ratio
