@@ -4,8 +4,12 @@ Compiled functions are written in the subset that numba knows, so that they give
 only slower.
 """
 
+import hashlib
+import os
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
@@ -21,7 +25,32 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """
     if not COMPILED:
         return function
-    from numba import njit
+    from numba import config, njit
 
-    compiled_function: Callable[_P, _R] = njit(cache=True, nogil=True)(function)
-    return compiled_function
+    folder = _cache_folder()
+    before = config.CACHE_DIR
+    config.CACHE_DIR = folder
+    try:
+        machine_code: Callable[_P, _R] = njit(cache=bool(folder), nogil=True)(function)
+    finally:
+        config.CACHE_DIR = before
+    return machine_code
+
+
+@cache
+def _cache_folder() -> str:
+    """A folder of this version of the sources; empty if none can be written.
+
+    numba looks only at the file of the function itself to tell whether its machine code is out of date, but
+    that code holds what the function calls in other files as well.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("simulat*/*.py")):
+        digest.update(source.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "rankserve" / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder) if os.access(folder, os.W_OK) else ""
