@@ -7,6 +7,7 @@ from rankserve.cli.evaluate import evaluate
 from rankserve.cli.export import export
 from rankserve.cli.load import load
 from rankserve.cli.models import models_app
+from rankserve.cli.profile import profile_app
 from rankserve.cli.report import report
 from rankserve.cli.serve import serve
 from rankserve.cli.train import train
@@ -25,3 +26,4 @@ app.add_typer(models_app, name="models")
 app.command()(serve)
 app.command()(load)
 app.command()(report)
+app.add_typer(profile_app, name="profile")

@@ -33,6 +33,9 @@ class ModelShape:
         link_latency_us: time until an exchange between GPUs begins to flow.
         kernel_gap_us: pause between two kernels of a CUDA graph.
         cpu_overhead_ms: pause between two steps.
+
+    Raises:
+        ValueError: something that is needed is missing.
     """
 
     layers: int
@@ -42,6 +45,15 @@ class ModelShape:
     link_latency_us: float = 0.0
     kernel_gap_us: float = 0.0
     cpu_overhead_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError("how many layers has the model? Give --layers, or its --config")
+        if self.tensor_parallel > 1 and (self.hidden_size < 1 or self.link_gb_per_s <= 0):
+            raise ValueError(
+                "tensor parallelism exchanges activations between GPUs in each layer: give --link-gb-per-s,"
+                " and --hidden-size or --config"
+            )
 
     def all_reduce_ms(self, tokens: Numbers) -> Numbers:
         """Of bf16 activations in a ring, two in each layer, in ms for these tokens of a step."""

@@ -31,33 +31,33 @@ def read_profile(path: Path) -> Profile:
     return make_profile(path.stem, values, path)
 
 
-def write_profile(path: Path, profile: Profile, step_times: LinearFit | StepTimes) -> list[Path]:
+def write_profile(path: Path, profile: Profile, fit: LinearFit | None = None) -> list[Path]:
     """Writes a profile as TOML, and its tables beside it. Returns the files written.
 
     Args:
         path: the ``.toml`` file.
-        profile: everything but the step times.
-        step_times: these; a linear fit goes into the TOML itself.
+        profile: what to write.
+        fit: what its step times are, if they are a linear fit; it goes into the TOML itself.
 
     Raises:
         OSError: the folder cannot be written.
     """
+    times = profile.step_times
     written = [path]
     lines: list[str] = []
-    if isinstance(step_times, LinearFit):
-        lines += [f"{name} = {getattr(step_times, name)!r}" for name in _COEFFICIENTS]
-        lines += [f"overhead_ms = {profile.step_times.overhead_ms!r}"]
+    if fit is not None:
+        lines += [f"{name} = {getattr(fit, name)!r}" for name in _COEFFICIENTS]
     else:
         tables = path.with_suffix(".npz")
         # Measurements have fewer digits than float32; axes are integers.
-        compact = {name: getattr(step_times, name).astype(np.float32) for name in _TABLES}
+        compact = {name: getattr(times, name).astype(np.float32) for name in _TABLES}
         np.savez_compressed(tables, **compact)
         written.append(tables)
         lines += [
             f"tables = {json.dumps(tables.name)}",
-            f"straggler_ms = {step_times.straggler_ms!r}",
-            f"overhead_ms = {step_times.overhead_ms!r}",
+            f"straggler_ms = {times.straggler_ms!r}",
         ]
+    lines.append(f"overhead_ms = {times.overhead_ms!r}")
     for field in fields(Profile):
         value = getattr(profile, field.name)
         if field.name in ("name", "step_times"):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -10,8 +9,6 @@ from rankserve.server.engines.simulated.csv_table import TableError, read_table
 from rankserve.server.engines.simulated.linear_fit import LinearFit
 from rankserve.server.engines.simulated.measured_grid import MeasuredGrid, Numbers, two_points
 from rankserve.server.engines.simulated.step_time import StepTimes
-
-Method = Literal["auto", "interpolate", "linear"]
 
 _COLUMNS = {
     "prefill_tokens": ("prefill_tokens",),
@@ -68,7 +65,7 @@ class MeasuredSteps:
         return grid
 
     def gap(self) -> str:
-        """What an interpolation lacks, or nothing."""
+        """What the steps lack for an interpolation; empty if nothing."""
         grid = self.grid()
         if any(len(axis) < 2 for axis in (grid.axes[0], grid.axes[2], grid.axes[3])):
             return "needs at least two values each of prefill_tokens, decode_sequences and contexts"
@@ -79,37 +76,26 @@ class MeasuredSteps:
             )
         return ""
 
-    def step_times(self, method: Method, cpu_overhead_ms: float) -> tuple[StepTimes, str]:
-        """The step times and which method gave them: ``auto`` interpolates where the grid is complete.
-
-        Raises:
-            TableError: the steps do not suffice for the method.
-        """
-        gap = self.gap()
-        if method == "linear" or (method == "auto" and gap):
-            fit = self.linear_fit()
-            return fit.step_times()._replace(overhead_ms=cpu_overhead_ms), "linear"
-        if gap:
-            raise TableError(f"{self.path}: {gap}; measure these, or fit with --method linear")
+    def interpolation(self) -> StepTimes:
+        """Raises TableError if the steps do not form a grid."""
+        if gap := self.gap():
+            raise TableError(f"{self.path}: {gap}; measure that, or fit a line (--method linear)")
         grid = self.grid()
         chunks, histories, counts, contexts = grid.axes
         histories, times = two_points(histories, grid.times, 1)
         nothing, zeros = np.array([0.0, 1.0]), np.zeros(2)
-        return (
-            StepTimes(
-                chunk_axis=chunks,
-                history_axis=histories,
-                sequences_axis=counts,
-                context_axis=contexts,
-                attention_ms=times,
-                tokens_axis=nothing,
-                tokens_ms=zeros,
-                sampled_axis=nothing,
-                sampled_ms=zeros,
-                straggler_ms=0.0,
-                overhead_ms=cpu_overhead_ms,
-            ),
-            "interpolate",
+        return StepTimes(
+            chunk_axis=chunks,
+            history_axis=histories,
+            sequences_axis=counts,
+            context_axis=contexts,
+            attention_ms=times,
+            tokens_axis=nothing,
+            tokens_ms=zeros,
+            sampled_axis=nothing,
+            sampled_ms=zeros,
+            straggler_ms=0.0,
+            overhead_ms=0.0,
         )
 
 
