@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -25,8 +25,11 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """
     if not COMPILED:
         return function
-    from numba import config, njit
+    from numba import config as numba_config
+    from numba import njit
 
+    # Its settings have no types.
+    config: Any = numba_config
     folder = _cache_folder()
     before = config.CACHE_DIR
     config.CACHE_DIR = folder
