@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rankserve.server.engines.simulated.profiles import Profile
+from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.policies import (
     BucketPolicy,
@@ -45,6 +45,17 @@ class SimulationSettings:
     preemption: str = "off"
     preemption_margin: float = 1.0
     kv_reservation: str = "none"
+
+
+def check_lengths(columns: RequestColumns, profile: Profile) -> None:
+    """Raises ValueError if a request does not fit into the engine."""
+    lengths = columns.prompt_tokens + columns.true_output_tokens
+    too_long = np.count_nonzero(lengths > profile.max_model_len)
+    if too_long:
+        raise ValueError(
+            f"{too_long} requests are longer than the {profile.max_model_len} tokens of {profile.name}'s"
+            f" max_model_len; the longest has {lengths.max()} prompt and output tokens"
+        )
 
 
 def make_options(

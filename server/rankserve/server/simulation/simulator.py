@@ -3,16 +3,14 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
-
-from rankserve.server.engines.simulated.profiles import Profile
+from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.simulation import layout
 from rankserve.server.simulation.columns import RequestColumns
 from rankserve.server.simulation.kernel import run
 from rankserve.server.simulation.layout import Books
 from rankserve.server.simulation.outcome import Outcome, Totals
-from rankserve.server.simulation.setup import SimulationSettings, make_books, make_options
+from rankserve.server.simulation.setup import SimulationSettings, check_lengths, make_books, make_options
 
 # Requests between two reports of progress.
 _PROGRESS_EVERY = 50_000
@@ -41,7 +39,7 @@ def simulate(
         UnsupportedPolicyError: the compiled simulation does not know the policy.
         ValueError: a request does not fit into the engine.
     """
-    _check_lengths(columns, profile)
+    check_lengths(columns, profile)
     options = make_options(columns, policy, profile, settings)
     books = make_books(columns, policy, options, settings, timeline)
     arrived, total = 0, len(columns)
@@ -52,16 +50,6 @@ def simulate(
         if on_progress is not None:
             on_progress(arrived)
     return _outcome(columns, books)
-
-
-def _check_lengths(columns: RequestColumns, profile: Profile) -> None:
-    lengths = columns.prompt_tokens + columns.true_output_tokens
-    too_long = np.count_nonzero(lengths > profile.max_model_len)
-    if too_long:
-        raise ValueError(
-            f"{too_long} requests are longer than the {profile.max_model_len} tokens of {profile.name}'s"
-            f" max_model_len; the longest has {lengths.max()} prompt and output tokens"
-        )
 
 
 def _outcome(columns: RequestColumns, books: Books) -> Outcome:
