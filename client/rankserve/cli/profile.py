@@ -1,6 +1,7 @@
 """`rankserve profile`: what can be simulated, and profiles of one's own from measurements."""
 
 import json
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,15 +134,15 @@ def add(
         typer.Option(min=1, help="GPUs that the layers are split over; the tables must be of one's share."),
     ] = 1,
     link_gb_per_s: Annotated[
-        float | None,
+        float,
         typer.Option(
-            min=0.001,
-            help="Bandwidth between two of them, one way, for --tensor-parallel: about 16-50 for PCIe 4-5"
-            " x16, 370 for NVLink 4.",
+            min=0,
+            help="Bandwidth between two of them, one way. Default: LLMServingSim's for GPUs on PCIe, without"
+            " NVLink; NVLink 4 has 370.",
         ),
-    ] = None,
+    ] = 16.0,
     link_latency_us: Annotated[
-        float, typer.Option(min=0, help="Time until an exchange between them begins to flow.")
+        float, typer.Option(min=0, help="Until an exchange between them begins to flow; same source.")
     ] = 20.0,
     max_sequences: Annotated[int, typer.Option(min=1, help="Sequences in one step.")] = 256,
     max_batched_tokens: Annotated[int, typer.Option(min=1, help="Tokens in one step.")] = 2048,
@@ -201,11 +202,17 @@ def add(
                 layers=layers or model.get("num_hidden_layers", 0),
                 hidden_size=hidden_size or model.get("hidden_size", 0),
                 tensor_parallel=tensor_parallel,
-                link_gb_per_s=link_gb_per_s or 0.0,
+                link_gb_per_s=link_gb_per_s,
                 link_latency_us=link_latency_us,
                 kernel_gap_us=kernel_gap_us,
                 cpu_overhead_ms=CPU_OVERHEAD_MS if cpu_overhead_ms is None else cpu_overhead_ms,
             )
+            if tensor_parallel == 1 and (share := re.search(r"tp([2-9]|\d\d)(?!\d)", str(tables[0]))):
+                typer.echo(
+                    f"warning: {tables[0]} is named {share[0]}: if these are the times of one of"
+                    f" {share[1]} GPUs, give --tensor-parallel {share[1]}",
+                    err=True,
+                )
             times = kernel_step_times(tables[0], tables[1], tables[2], shape)
         else:
             raise ValueError("give either --steps, or all of --attention, --dense and --per-sequence")

@@ -51,8 +51,8 @@ class ModelShape:
             raise ValueError("how many layers has the model? Give --layers, or its --config")
         if self.tensor_parallel > 1 and (self.hidden_size < 1 or self.link_gb_per_s <= 0):
             raise ValueError(
-                "tensor parallelism exchanges activations between GPUs in each layer: give --link-gb-per-s,"
-                " and --hidden-size or --config"
+                "tensor parallelism exchanges activations between GPUs in each layer: give --link-gb-per-s"
+                " above 0, and --hidden-size or --config"
             )
 
     def all_reduce_ms(self, tokens: Numbers) -> Numbers:
@@ -60,9 +60,10 @@ class ModelShape:
         gpus = self.tensor_parallel
         if gpus == 1:
             return np.zeros_like(tokens)
-        sent_bytes = 2 * (gpus - 1) / gpus * tokens * self.hidden_size * 2
-        once_ms = self.link_latency_us * _MICROSECONDS + sent_bytes / (self.link_gb_per_s * 1e6)
-        return 2 * self.layers * once_ms
+        # A ring of n passes n-ths of the data on 2 (n - 1) times.
+        share_bytes = tokens * self.hidden_size * 2 / gpus
+        exchange_ms = self.link_latency_us * _MICROSECONDS + share_bytes / (self.link_gb_per_s * 1e6)
+        return 2 * self.layers * 2 * (gpus - 1) * exchange_ms
 
 
 def kernel_step_times(attention: Path, dense: Path, per_sequence: Path, shape: ModelShape) -> StepTimes:
