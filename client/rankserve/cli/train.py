@@ -17,7 +17,7 @@ def train(
             "-c",
             metavar="FILE_OR_RECIPE",
             help="TOML file, or the name of a recipe that ships with us: synthetic, which needs no data,"
-            " opt-125m, the paper's, bundled or alpaca_vicuna7b.",
+            " opt-125m, the paper's, bundled, alpaca_vicuna7b, mmlupro_llama31_8b or mmlupro_llama31_70b.",
         ),
     ],
     output: Annotated[
