@@ -35,6 +35,18 @@ def load(
         float | None, typer.Option("--rate", "-r", help="Poisson arrivals: requests per wall-clock second.")
     ] = None,
     burst: Annotated[bool, typer.Option("--burst", help="Send everything at once.")] = False,
+    gamma_cv: Annotated[
+        float | None,
+        typer.Option(
+            metavar="CV", help="With --rate: gaps as variable as this; 1 is Poisson, more is burstier."
+        ),
+    ] = None,
+    on_off: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R:S,R:S", help="Two rates in turn: 60:20,15:40 is 60/s for 20 s, then 15/s for 40 s."
+        ),
+    ] = None,
     speed: Annotated[
         float, typer.Option(help="Recorded arrivals: their seconds that pass in one wall-clock second.")
     ] = 1.0,
@@ -70,8 +82,9 @@ def load(
 ) -> None:
     """Send requests at planned times, however slowly they are answered, and print latencies and tau.
 
-    Without --rate or --burst, requests are sent at the times recorded in the workload. Latencies are in the
-    LLM's own seconds: wall clock times the server's time scale. Exit status 1 if any request failed.
+    Without --rate, --burst or --on-off, requests are sent at the times recorded in the workload. Latencies
+    are in the LLM's own seconds: wall clock times the server's time scale. Exit status 1 if any request
+    failed.
     """
     with needs_extra("load"):
         from rankserve.client.evaluation import build_report
@@ -79,6 +92,7 @@ def load(
         from rankserve.client.evaluation.as_text import render_run
     import asyncio
 
+    from rankserve.cli.arrival_options import drawn_arrivals
     from rankserve.client import AsyncSchedulerClient, RankServeError
     from rankserve.client.load import LoadOptions, ProgressLine, run_load
     from rankserve.records.jsonl import RecordError
@@ -91,7 +105,8 @@ def load(
 
     try:
         records, name = _workload(workload, synthetic, requests, model, seed)
-        arrivals = _arrivals(records, rate, burst, speed, seed)
+        drawn = drawn_arrivals(rate=rate, burst=burst, gamma_cv=gamma_cv, on_off=on_off, seed=seed)
+        arrivals = drawn or _recorded(records, speed)
         options = LoadOptions(
             replay=replay,
             result_only=not token_events,
@@ -135,17 +150,11 @@ def _workload(
     return synthetic_workload(count, seed)
 
 
-def _arrivals(
-    records: "list[WorkloadRecord]", rate: float | None, burst: bool, speed: float, seed: int
-) -> "Arrivals":
-    from rankserve.client.load import Burst, Poisson, Recorded
+def _recorded(records: "list[WorkloadRecord]", speed: float) -> "Arrivals":
+    from rankserve.client.load import Recorded
 
-    if rate is not None and burst:
-        raise typer.BadParameter("say either --rate or --burst")
-    if burst:
-        return Burst()
-    if rate is not None:
-        return Poisson(rate, seed)
     if any(record.arrival_s is None for record in records):
-        raise typer.BadParameter("the workload records no arrival times: say --rate R or --burst")
+        raise typer.BadParameter(
+            "the workload records no arrival times: say --rate R or --burst or --on-off R:S,R:S"
+        )
     return Recorded(speed)

@@ -27,14 +27,14 @@ def report(
 ) -> None:
     """Compare runs with the first FCFS run among them: latency, improvement ratio, Kendall's tau, plots."""
     with needs_extra("load"):
-        from rankserve.client.evaluation import build_report, write_report
+        from rankserve.client.evaluation import build_report, read_columns, write_report
         from rankserve.client.evaluation.as_json import render as render_json
         from rankserve.client.evaluation.as_text import render as render_text
     from rankserve.records.jsonl import RecordError
-    from rankserve.records.results import read_run
 
     try:
-        results = [read_run(path) for path in runs]
+        with needs_extra("simulate"):
+            results = [read_columns(path) for path in runs]
         written = build_report(results) if output is None else write_report(output, results)
     except (RecordError, ValueError, OSError) as error:
         print(f"rankserve report: {error}", file=sys.stderr)

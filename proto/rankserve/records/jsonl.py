@@ -9,10 +9,10 @@ from typing import IO, Any, cast
 
 
 class RecordError(ValueError):
-    """A record that cannot be used. The message names the file and the line."""
+    """A record that cannot be used. The message names the file and the line; line 0 is the whole file."""
 
     def __init__(self, path: Path | str, line: int, problem: str) -> None:
-        super().__init__(f"{path}:{line}: {problem}")
+        super().__init__(f"{path}:{line}: {problem}" if line else f"{path}: {problem}")
         self.path = Path(path)
         self.line = line
         self.problem = problem

@@ -1,12 +1,13 @@
 """Result records: what a run measured, one file a run.
 
-The first line describes the run (:class:`RunHeader`), each further line is one request
-(:class:`ResultRecord`). The same for simulated, live and real-engine runs, so every report reads every run.
+In JSONL the first line describes the run (:class:`RunHeader`), each further line is one request
+(:class:`ResultRecord`); `records.result_columns` holds the same as Parquet. The same for simulated, live and
+real-engine runs, so every report reads every run.
 All times are wall-clock seconds; multiply by ``time_scale`` for the simulated LLM's own seconds.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rankserve.records.json_values import from_json, is_finite
 from rankserve.records.jsonl import RecordError, read_jsonl, write_jsonl
 
 SCHEMA = "rankserve.results/1"
+PARQUET_SUFFIX = ".parquet"
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,9 +30,13 @@ class RunHeader:
         arrivals: the arrival process, as it describes itself.
         seed: of the arrivals.
         time_scale: simulated seconds per wall-clock second.
-        max_sequences: batch cap in sequences.
-        max_batched_tokens: batch cap in tokens for one step.
-        kv_blocks: KV blocks in total.
+        max_sequences: batch cap in sequences, of each engine.
+        max_batched_tokens: batch cap in tokens for one step, of each engine.
+        kv_blocks: KV blocks of each engine.
+        replicas: engines that the requests were dealt to in turn, each with a queue of its own.
+        settings: of the scheduler, beyond the policy; empty where they are not known.
+        engine_usage: what the engines counted: "steps", "busy_s", and "kv_use_mean" and "kv_use_max", KV
+            blocks in use as shares of all, over the busy time; empty where they are not known.
         engine_lag: how far the simulated engine fell behind its clock, fraction of its busy time.
         queue_depth: (wall-clock second, requests waiting) samples over the run.
         started_at: RFC 3339.
@@ -48,6 +54,9 @@ class RunHeader:
     max_sequences: int = 0
     max_batched_tokens: int = 0
     kv_blocks: int = 0
+    replicas: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    engine_usage: dict[str, float] = field(default_factory=dict)
     engine_lag: float = 0.0
     queue_depth: tuple[tuple[float, int], ...] = ()
     started_at: str = ""
@@ -111,32 +120,37 @@ class Run:
     results: tuple[ResultRecord, ...]
 
 
+_RESULT_FIELDS = tuple(field.name for field in fields(ResultRecord))
+
+
 def write_run(path: Path, header: RunHeader, results: Iterable[ResultRecord]) -> None:
     """Writes a run as JSONL (gzip if the name ends in .gz)."""
 
     def lines() -> Iterable[dict[str, Any]]:
-        yield {"schema": SCHEMA, **asdict(header)}
+        yield header_to_json(header)
         for result in results:
-            yield asdict(result)
+            # Not `asdict`, which copies every value: a run may have a million results.
+            yield {name: getattr(result, name) for name in _RESULT_FIELDS}
 
     write_jsonl(path, lines())
 
 
 def read_run(path: Path) -> Run:
-    """Reads a run back.
+    """Reads a run back, from JSONL or from Parquet (``.parquet``).
 
     Raises:
         RecordError: not a result file of this schema, or a line that cannot be used.
         OSError: the file cannot be opened.
+        ModuleNotFoundError: Parquet, and pyarrow is not installed.
     """
+    if path.suffix == PARQUET_SUFFIX:
+        from rankserve.records.result_columns import read_run_columns, to_records
+
+        header, table = read_run_columns(path)
+        return Run(header, tuple(to_records(table)))
     lines = read_jsonl(path)
     number, first = next(lines, (1, {}))
-    if first.pop("schema", None) != SCHEMA:
-        raise RecordError(path, number, f"not a result file: the first line must have schema {SCHEMA!r}")
-    try:
-        header = _header(first)
-    except ValueError as error:
-        raise RecordError(path, number, str(error)) from None
+    header = header_from_json(path, number, first)
     results = []
     for number, record in lines:
         try:
@@ -144,6 +158,22 @@ def read_run(path: Path) -> Run:
         except ValueError as error:
             raise RecordError(path, number, str(error)) from None
     return Run(header, tuple(results))
+
+
+def header_to_json(header: RunHeader) -> dict[str, Any]:
+    """The header as it stands in files, with the schema of what follows."""
+    return {"schema": SCHEMA, **asdict(header)}
+
+
+def header_from_json(path: Path, line: int, document: dict[str, Any]) -> RunHeader:
+    """The header as it stands at this line of a file. Raises RecordError."""
+    rest = dict(document)
+    if rest.pop("schema", None) != SCHEMA:
+        raise RecordError(path, line, f"not a result file: the first line must have schema {SCHEMA!r}")
+    try:
+        return _header(rest)
+    except ValueError as error:
+        raise RecordError(path, line, str(error)) from None
 
 
 def _header(document: dict[str, Any]) -> RunHeader:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankserve.client.evaluation.latency import Latency, latencies
-from rankserve.records.results import Run
+from rankserve.client.evaluation.columns import AnyRun, Numbers, as_columns
+from rankserve.client.evaluation.latency import latencies
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,37 +29,40 @@ class Comparison:
     improvement_ratio_p99: float | None
 
 
-def compare(fcfs: Run, other: Run) -> Comparison:
+def compare(fcfs: AnyRun, other: AnyRun) -> Comparison:
     """All ratios of two runs of one workload."""
+    before, after = as_columns(fcfs).finished(), as_columns(other).finished()
+    if not np.array_equal(before.results.id, after.results.id):
+        _, these, those = np.intersect1d(before.results.id, after.results.id, return_indices=True)
+        before, after = before.take(these), after.take(those)
+    old, new = latencies(before), latencies(after)
+    e2e_s = old.e2e_s, new.e2e_s
+    normalised = old.normalised_s_per_token, new.normalised_s_per_token
     return Comparison(
-        common=len(latencies(fcfs).keys() & latencies(other).keys()),
-        improvement_ratio=improvement_ratio(fcfs, other),
-        improvement_ratio_normalised=improvement_ratio_normalised(fcfs, other),
-        improvement_ratio_p99=improvement_ratio_p99(fcfs, other),
+        common=len(before.results),
+        improvement_ratio=_ratio(*e2e_s, np.mean),
+        improvement_ratio_normalised=_ratio(*normalised, np.mean),
+        improvement_ratio_p99=_ratio(*e2e_s, lambda values: np.percentile(values, 99)),
     )
 
 
-def improvement_ratio(fcfs: Run, other: Run) -> float | None:
+def improvement_ratio(fcfs: AnyRun, other: AnyRun) -> float | None:
     """Mean E2E latency under FCFS / under the other."""
-    return _ratio(fcfs, other, lambda latency: latency.e2e_s, np.mean)
+    return compare(fcfs, other).improvement_ratio
 
 
-def improvement_ratio_normalised(fcfs: Run, other: Run) -> float | None:
+def improvement_ratio_normalised(fcfs: AnyRun, other: AnyRun) -> float | None:
     """Mean latency per output token under FCFS / under the other."""
-    return _ratio(fcfs, other, lambda latency: latency.normalised_s_per_token, np.mean)
+    return compare(fcfs, other).improvement_ratio_normalised
 
 
-def improvement_ratio_p99(fcfs: Run, other: Run) -> float | None:
+def improvement_ratio_p99(fcfs: AnyRun, other: AnyRun) -> float | None:
     """99th percentile of E2E latency under FCFS / under the other."""
-    return _ratio(fcfs, other, lambda latency: latency.e2e_s, lambda values: np.percentile(values, 99))
+    return compare(fcfs, other).improvement_ratio_p99
 
 
-def _ratio(
-    fcfs: Run, other: Run, value: Callable[[Latency], float], reduce: Callable[[list[float]], np.floating]
-) -> float | None:
-    before, after = latencies(fcfs), latencies(other)
-    common = sorted(before.keys() & after.keys())
-    if not common:
+def _ratio(before: Numbers, after: Numbers, reduce: Callable[[Numbers], np.floating]) -> float | None:
+    if len(before) == 0:
         return None
-    divisor = float(reduce([value(after[request_id]) for request_id in common]))
-    return float(reduce([value(before[request_id]) for request_id in common])) / divisor if divisor else None
+    divisor = float(reduce(after))
+    return float(reduce(before)) / divisor if divisor else None

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from rankserve.client.evaluation.columns import AnyRun, ColumnarRun, Texts, as_columns
 from rankserve.client.evaluation.comparison import Comparison, compare
 from rankserve.client.evaluation.metrics import RunMetrics, evaluate
-from rankserve.records.results import Run, RunHeader
+from rankserve.records.results import RunHeader
 
 BASELINE_POLICY = "fcfs"
 # Above these a run's figures are doubtful.
@@ -23,6 +26,7 @@ CONTROLLED = (
     "max_sequences",
     "max_batched_tokens",
     "kv_blocks",
+    "replicas",
     "machine",
     "versions",
 )
@@ -33,7 +37,7 @@ class Column:
     """One run in a report. ``comparison`` is None for the baseline, and where there is none."""
 
     label: str
-    run: Run
+    run: ColumnarRun
     metrics: RunMetrics
     comparison: Comparison | None
 
@@ -58,8 +62,9 @@ class Report:
     warnings: tuple[str, ...]
 
 
-def build_report(runs: Sequence[Run]) -> Report:
+def build_report(reported: Sequence[AnyRun]) -> Report:
     """Compares the runs with the first FCFS run among them. Raises ValueError for no runs."""
+    runs = [as_columns(run) for run in reported]
     if not runs:
         raise ValueError("a report needs at least one run")
     baseline = next((place for place, run in enumerate(runs) if run.header.policy == BASELINE_POLICY), None)
@@ -82,7 +87,7 @@ def build_report(runs: Sequence[Run]) -> Report:
     )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[ColumnarRun]) -> list[str]:
     """The policies, numbered where one comes twice."""
     total = Counter(run.header.policy for run in runs)
     seen: Counter[str] = Counter()
@@ -135,10 +140,14 @@ def _differences(columns: Sequence[Column]) -> list[str]:
         if any(value != first for value in values.values()):
             shown = ", ".join(f"{value} ({label})" for label, value in values.items())
             differences.append(f"Not like for like: {name.replace('_', ' ')} differs: {shown}.")
-    sent = {column.label: {result.id for result in column.run.results} for column in columns}
-    if any(ids != sent[columns[0].label] for ids in sent.values()):
+    first_ids, *others = (column.run.results.id for column in columns)
+    if not all(_same_set(ids, first_ids) for ids in others):
         differences.append("Not like for like: the runs did not send the same requests.")
     return differences
+
+
+def _same_set(some: Texts, others: Texts) -> bool:
+    return np.array_equal(some, others) or np.array_equal(np.unique(some), np.unique(others))
 
 
 def _controlled_value(header: RunHeader, name: str) -> Any:

@@ -11,8 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from rankserve.client.evaluation.columns import Numbers, Texts
 from rankserve.client.evaluation.content import BASELINE_POLICY, Column, Report
-from rankserve.client.evaluation.latency import finished, latencies
+from rankserve.client.evaluation.latency import latencies
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the baseline is grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -22,6 +23,7 @@ WIDTH_INCHES = 9.0
 PANELS_PER_ROW = 3
 # More dots than this only hide each other and make the page heavy.
 MAX_DOTS = 500
+MAX_CURVE_POINTS = 2000
 RANK_BINS = 20
 # Any: matplotlib's own type for this lists every parameter, and another list in each version.
 STYLE: Any = {
@@ -67,7 +69,9 @@ def latency_cdf(report: Report) -> str | None:
         axes = figure.add_subplot()
         for (column, values), colour in zip(series, colours(report), strict=True):
             share = np.arange(1, len(values) + 1) / max(len(values), 1)
-            axes.plot(np.sort(values), share, color=colour, label=column.label, drawstyle="steps-post")
+            shown = np.unique(np.linspace(0, len(values) - 1, MAX_CURVE_POINTS).astype(int))[: len(values)]
+            curve = np.sort(values)[shown], share[shown]
+            axes.plot(*curve, color=colour, label=column.label, drawstyle="steps-post")
         _log_seconds(axes.xaxis, np.concatenate([values for _, values in series]))
         axes.set(xlabel="E2E latency, s (log)", ylabel="Share of requests", ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
@@ -79,7 +83,7 @@ def latency_by_rank(report: Report) -> str | None:
     """Latency against the ranker's order, a panel a run, all with the same axes. None without scores."""
     order = _predicted_rank(report)
     shown = [column for column in report.columns if len(_e2e(column))]
-    if not order or not shown:
+    if order is None or not shown:
         return None
     rows = math.ceil(len(shown) / PANELS_PER_ROW)
     columns = min(len(shown), PANELS_PER_ROW)
@@ -115,12 +119,11 @@ def queue_depth(report: Report) -> str | None:
         return _svg(figure, "queue")
 
 
-def _rank_panel(axes: Any, column: Column, order: dict[str, float], colour: str) -> None:
-    values = latencies(column.run)
-    ids = [request_id for request_id in values if request_id in order]
-    ranks = np.array([order[request_id] for request_id in ids])
-    seconds = np.array([values[request_id].e2e_s for request_id in ids])
-    dots = np.random.default_rng(0).permutation(len(ids))[:MAX_DOTS]
+def _rank_panel(axes: Any, column: Column, order: tuple[Texts, Numbers], colour: str) -> None:
+    finished = column.run.finished()
+    _, these, those = np.intersect1d(finished.results.id, order[0], return_indices=True)
+    ranks, seconds = order[1][those], latencies(finished).e2e_s[these]
+    dots = np.random.default_rng(0).permutation(len(ranks))[:MAX_DOTS]
     axes.plot(ranks[dots], seconds[dots], ".", color=colour, alpha=0.25, markersize=4, markeredgewidth=0)
     bins = np.minimum((ranks * RANK_BINS).astype(int), RANK_BINS - 1)
     used = np.unique(bins)
@@ -131,24 +134,25 @@ def _rank_panel(axes: Any, column: Column, order: dict[str, float], colour: str)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "", "50 %", "", "100 %"])
 
 
-def _predicted_rank(report: Report) -> dict[str, float]:
-    """Request id -> place in the order of the scores, 0 to 1, from the first run that has scores.
+def _predicted_rank(report: Report) -> tuple[Texts, Numbers] | None:
+    """Request ids and their places in the order of the scores, 0 to 1, from the first run that has scores.
 
     One order for all panels: a rank belongs to a request, not to the policy that served it.
     """
     for column in report.columns:
-        scores = {result.id: result.score for result in finished(column.run) if result.score is not None}
-        if len(set(scores.values())) > 1:
-            ordered = sorted(scores, key=lambda request_id: -(scores[request_id] or 0.0))
-            return {request_id: place / (len(ordered) - 1) for place, request_id in enumerate(ordered)}
-    return {}
+        results = column.run.finished().results
+        scored = results.take(~np.isnan(results.score))
+        if len(scored) and np.ptp(scored.score) > 0:
+            order = np.argsort(-scored.score, kind="stable")
+            return scored.id[order], np.arange(len(order)) / (len(order) - 1)
+    return None
 
 
-def _e2e(column: Column) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    return np.array([value.e2e_s for value in latencies(column.run).values()], dtype=np.float64)
+def _e2e(column: Column) -> Numbers:
+    return latencies(column.run.finished()).e2e_s
 
 
-def _log_seconds(axis: Any, values: "np.ndarray[Any, np.dtype[np.float64]]") -> None:
+def _log_seconds(axis: Any, values: Numbers) -> None:
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     axis.set_major_formatter(FuncFormatter(lambda second, _: f"{second:g}"))
     # Less than a decade leaves a log axis with no or one major tick.

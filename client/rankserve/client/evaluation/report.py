@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rankserve.client.evaluation import as_html, as_json, as_markdown, as_text
+from rankserve.client.evaluation.columns import AnyRun
 from rankserve.client.evaluation.content import Report, build_report
-from rankserve.records.results import Run
 
 __all__ = ["FORMATS", "Report", "build_report", "write_report"]
 
@@ -17,7 +17,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
 }
 
 
-def write_report(path: Path, runs: Sequence[Run]) -> Report:
+def write_report(path: Path, runs: Sequence[AnyRun]) -> Report:
     """Compares the runs with the first FCFS run among them and writes the report.
 
     Args:

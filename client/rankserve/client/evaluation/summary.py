@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(slots=True, frozen=True)
@@ -18,9 +19,9 @@ class Summary:
     count: int
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> "Summary | None":
+    def of(cls, values: NDArray[np.float64] | Iterable[float]) -> "Summary | None":
         """None for no values."""
-        array = np.fromiter(values, dtype=np.float64)
+        array = values if isinstance(values, np.ndarray) else np.fromiter(values, dtype=np.float64)
         if array.size == 0:
             return None
         p50, p90, p99 = np.percentile(array, [50, 90, 99])

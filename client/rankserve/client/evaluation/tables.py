@@ -37,6 +37,11 @@ def tau(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
+def share(value: float | None) -> str:
+    """In percent, or a dash for None."""
+    return NONE if value is None else f"{value:.1%}"
+
+
 def latency_rows(report: Report) -> list[Row]:
     """Mean and p99 side by side: two cells a run."""
 
@@ -85,6 +90,7 @@ def outcome_rows(report: Report) -> list[Row]:
         row("Output tokens/s", lambda c: number(c.metrics.output_tokens_per_s)),
         row("Queue depth, mean", lambda c: number(c.metrics.queue_depth_mean), "requests waiting"),
         row("Queue depth, max", lambda c: number(c.metrics.queue_depth_max)),
+        *(row(*usage) for usage in _USAGE_ROWS if any(usage[1](c) != NONE for c in report.columns)),
         row("Preemptions", lambda c: number(c.metrics.preemptions), "evicted and resumed"),
         row("Promoted", lambda c: number(c.metrics.promoted), "moved by starvation prevention"),
         row("Finished", lambda c: f"{c.metrics.finished:,}"),
@@ -109,6 +115,8 @@ def provenance_rows(report: Report) -> list[Row]:
             "Batch cap", lambda c: f"{c.header.max_sequences} sequences, {c.header.max_batched_tokens} tokens"
         ),
         row("KV blocks", lambda c: f"{c.header.kv_blocks:,}"),
+        row("Replicas", lambda c: str(c.header.replicas)),
+        row("Scheduler", lambda c: ", ".join(f"{k} {v}" for k, v in c.header.settings.items()) or NONE),
         row("Time scale", lambda c: f"{c.header.time_scale:g}"),
         row("Engine lag", lambda c: f"{c.header.engine_lag:.2%}"),
         row("Sender lateness, p99", _lateness),
@@ -116,6 +124,13 @@ def provenance_rows(report: Report) -> list[Row]:
         row("Versions", lambda c: ", ".join(f"{k} {v}" for k, v in c.header.versions.items()) or NONE),
         row("Machine", lambda c: c.header.machine or NONE),
     ]
+
+
+_USAGE_ROWS: tuple[tuple[str, Callable[[Column], str], str], ...] = (
+    ("KV use, mean", lambda c: share(c.metrics.kv_use_mean), "of an engine's KV blocks, while it is busy"),
+    ("KV use, max", lambda c: share(c.metrics.kv_use_max), ""),
+    ("Steps", lambda c: number(c.metrics.steps), "of the LLM, all replicas together"),
+)
 
 
 def _lateness(column: Column) -> str:

@@ -5,44 +5,41 @@ means a shorter answer.
 """
 
 import math
-from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from rankserve.client.evaluation.latency import finished
-from rankserve.records.results import Run
+from rankserve.client.evaluation.columns import AnyRun, as_columns
 
 
-def kendall_tau(run: Run) -> float | None:
+def kendall_tau(run: AnyRun) -> float | None:
     """tau-b(-score, output tokens) over the finished requests that a ranker scored; None without any."""
-    scored = [result for result in finished(run) if result.score is not None]
-    return _tau_b(
-        [-result.score for result in scored if result.score is not None],
-        [result.output_tokens for result in scored],
-    )
+    results = as_columns(run).finished().results
+    return _tau_b(-results.score, results.output_tokens)
 
 
-def kendall_tau_ceiling(run: Run) -> float | None:
+def kendall_tau_ceiling(run: AnyRun) -> float | None:
     """What a ranker could reach: the mean length of the prompt's other answers against the one replayed.
 
     None where the workload has one answer a prompt.
     """
-    sampled = [result for result in finished(run) if result.other_lengths]
-    return _tau_b(
-        [sum(result.other_lengths) / len(result.other_lengths) for result in sampled],
-        [result.output_tokens for result in sampled],
-    )
+    results = as_columns(run).finished().results
+    return _tau_b(results.other_lengths_mean, results.output_tokens)
 
 
-def kendall_tau_prompt_length(run: Run) -> float | None:
+def kendall_tau_prompt_length(run: AnyRun) -> float | None:
     """What sorting by the prompt's length in characters, shortest first, would reach without any ranker."""
-    results = finished(run)
-    return _tau_b([result.prompt_chars for result in results], [result.output_tokens for result in results])
+    results = as_columns(run).finished().results
+    return _tau_b(results.prompt_chars, results.output_tokens)
 
 
-def _tau_b(predicted: Sequence[float], actual: Sequence[float]) -> float | None:
-    if len(predicted) < 2:
+def _tau_b(predicted: NDArray[np.generic], actual: NDArray[np.generic]) -> float | None:
+    known = ~np.isnan(predicted)
+    if not known.all():
+        predicted, actual = predicted[known], actual[known]
+    # All equal on one side: there is no order to agree with.
+    if len(predicted) < 2 or np.all(predicted == predicted[0]):
         return None
     tau = float(kendalltau(predicted, actual, variant="b").statistic)
-    # All equal on one side: there is no order to agree with.
     return None if math.isnan(tau) else tau
