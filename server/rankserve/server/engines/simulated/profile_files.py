@@ -72,7 +72,7 @@ def make_profile(name: str, values: dict[str, Any], file: Path) -> Profile:
     rest = dict(values)
     try:
         if "tables" in rest:
-            tables = _read_tables(file.with_name(rest.pop("tables")))
+            tables = _read_tables(file.parent / rest.pop("tables"))
             times = StepTimes(
                 **tables,
                 straggler_ms=float(rest.pop("straggler_ms", 0.0)),

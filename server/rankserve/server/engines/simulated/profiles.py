@@ -3,6 +3,7 @@
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.engines.simulated.profile_files import make_profile, read_profile
@@ -17,10 +18,18 @@ class UnknownProfileError(ValueError):
 
 
 @cache
+def _sections() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
+
+
+@cache
+def _built_in(name: str) -> Profile:
+    return make_profile(name, _sections()[name], BUILT_IN)
+
+
 def profiles() -> dict[str, Profile]:
     """All built-in profiles by name."""
-    sections = tomllib.loads(BUILT_IN.read_text(encoding="utf-8"))
-    return {name: make_profile(name, values, BUILT_IN) for name, values in sections.items()}
+    return {name: _built_in(name) for name in _sections()}
 
 
 def find_profile(name_or_path: str) -> Profile:
@@ -32,9 +41,9 @@ def find_profile(name_or_path: str) -> Profile:
     """
     if name_or_path.endswith(".toml"):
         return read_profile(Path(name_or_path))
-    if name_or_path not in profiles():
+    if name_or_path not in _sections():
         raise UnknownProfileError(
-            f"unknown profile {name_or_path!r}; there are: {', '.join(sorted(profiles()))}, or give the path"
+            f"unknown profile {name_or_path!r}; there are: {', '.join(sorted(_sections()))}, or give the path"
             " of a .toml file of your own (`rankserve profile add` writes one)"
         )
-    return profiles()[name_or_path]
+    return _built_in(name_or_path)
