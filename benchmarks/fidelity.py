@@ -191,7 +191,8 @@ def add_profile(run: KnownRun, tables: Path, folder: Path) -> Profile:
     """Makes the profile as a user does, with the command."""
     file = folder / f"{run.name}.toml"
     named = {name: tables / f"llmservingsim_{run.name}_tp1_{name}.csv.gz" for name in KERNEL_TABLES}
-    command = ["rankserve", "profile", "add", file, "--kv-blocks", run.kv_blocks, "--layers", run.layers]
+    rankserve = [sys.executable, "-c", "from rankserve.cli.main import app; app()"]
+    command = [*rankserve, "profile", "add", file, "--kv-blocks", run.kv_blocks, "--layers", run.layers]
     command += ["--max-sequences", run.max_sequences]
     for name, path in named.items():
         command += [f"--{name.replace('_', '-')}", path]
@@ -297,6 +298,18 @@ def print_table(each: Replay) -> None:
         print(f"| {metric.upper()} ({unit}) | " + " | ".join(cells) + " |")
 
 
+def curves(each: Replay) -> dict[str, Numbers]:
+    """Requests that run and that wait in the simulation, ten times a second."""
+    outcome = each.outcome
+    moments = np.arange(0, outcome.totals.end_s, 0.1)
+    noted_s, noted_running = outcome.timeline[:, 0], outcome.timeline[:, 1]
+    # A moment is noted when the batch changes; arrivals in between wait.
+    running = noted_running[np.searchsorted(noted_s, moments, side="right") - 1]
+    arrived = np.searchsorted(each.real.arrival_s, moments, side="right")
+    ended = np.searchsorted(np.sort(outcome.end_s), moments, side="right")
+    return {"t": moments, "running": running, "waiting": np.maximum(0, arrived - ended - running)}
+
+
 def draw(replays: list[Replay], path: Path) -> None:
     import matplotlib
 
@@ -305,11 +318,11 @@ def draw(replays: list[Replay], path: Path) -> None:
 
     figure, rows = pyplot.subplots(len(replays), 2, figsize=(11, 3.2 * len(replays)), squeeze=False)
     for row, each in zip(rows, replays, strict=True):
-        series, timeline = each.real.timeseries, each.outcome.timeline
-        for panel, column, name in ((row[0], 1, "running"), (row[1], 2, "waiting")):
+        series, simulated = each.real.timeseries, curves(each)
+        for panel, name in zip(row, ("running", "waiting"), strict=True):
             if series:
                 panel.plot(series["t"], series[name], label="vLLM", color="0.6", linewidth=3)
-            panel.step(timeline[:, 0], timeline[:, column], where="post", label="simulated", linewidth=1)
+            panel.plot(simulated["t"], simulated[name], label="simulated", linewidth=1)
             panel.set(title=f"{each.real.name}: {name}", xlabel="s", ylabel="requests")
             panel.legend()
     figure.tight_layout()

@@ -120,13 +120,13 @@ def _attention(path: Path) -> MeasuredGrid:
 
 
 def _straggler_ms(grid: MeasuredGrid) -> float:
-    """What one more token of a lone decoding sequence costs beside the smallest prefill chunk, a layer.
+    """What one more token of the fewest decoding sequences costs beside the smallest prefill chunk, a layer.
 
-    Averaged from the middle of the axis on, where it has settled.
+    Over the upper half of the contexts, where it has settled.
     """
     contexts = grid.axes[3]
-    alone = grid.times[1, 0, int(np.searchsorted(grid.axes[2], 1.0))]
-    middle = len(contexts) // 2
+    alone = grid.times[1, 0, 1]
+    middle = (len(contexts) - 1) // 2
     slope = (alone[-1] - alone[middle]) / (contexts[-1] - contexts[middle])
     return float(max(0.0, slope)) * _MICROSECONDS
 
