@@ -14,7 +14,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 50051,
     policy: Annotated[
-        str, typer.Option(help="Who goes first: fcfs, ranking, aged_ranking or sjf (oracle, for replays).")
+        str,
+        typer.Option(
+            help="Who goes first: ranking (shortest expected answer), cost_aware (least expected KV cache"
+            " use), classification, aged_ranking or hrrn (expected length against the wait), mlfq (learns"
+            " by running), edf (deadlines), fcfs; sjf and srtf (oracles, for replays)."
+        ),
     ] = "ranking",
     ageing_tokens_per_s: Annotated[
         float,
@@ -32,6 +37,29 @@ def serve(
     starvation_quantum_steps: Annotated[
         int, typer.Option(help="Steps for which a promoted request is protected from eviction.")
     ] = 10,
+    fair_share: Annotated[
+        bool,
+        typer.Option(help="Tenants take turns by the tokens they were served; without, they compete."),
+    ] = True,
+    preemption: Annotated[
+        str,
+        typer.Option(
+            help="Evict a running request for a waiting one that the policy puts far enough ahead: off,"
+            " recompute (its KV cache is lost and computed again) or swap (kept on the host). Running out"
+            " of KV blocks evicts in any case."
+        ),
+    ] = "off",
+    preemption_margin: Annotated[
+        float,
+        typer.Option(help="How many times its cost an eviction must gain; higher means fewer evictions."),
+    ] = 1.0,
+    kv_reservation: Annotated[
+        str,
+        typer.Option(
+            help="KV blocks set aside when a request starts: none, predicted (the answer's expected 90th"
+            " percentile) or max (max_tokens). More means fewer evictions and smaller batches."
+        ),
+    ] = "none",
     repository: Annotated[
         Path | None, typer.Option(help="Folder of ranker versions; default: the ranker that ships with us.")
     ] = None,

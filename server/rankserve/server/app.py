@@ -21,8 +21,10 @@ from rankserve.server.ranking.repository import ModelRepository, bundled_reposit
 from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
+from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.policies import AgedRanking, Policy, make_policy
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.preemption import Preemption
+from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
 from rankserve.server.scheduling.starvation import StarvationSettings
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import ranker_pb2, scheduler_pb2
@@ -61,10 +63,10 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     """
     interceptors = _interceptors(settings)
     engine = make_engine(settings.engine, _engine_settings(settings))
-    scheduler = Scheduler(_make_policy(settings), _starvation(settings, engine))
+    scheduler = Scheduler(_make_policy(settings), _scheduler_settings(settings, engine))
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
     loaded = await ranker.load(settings.ranker, settings.ranker_version)
-    check_fit(scheduler.policy, loaded)
+    check_fit(scheduler, loaded)
     await ranker.activate(loaded, move_pointer=False)
     dispatcher = Dispatcher(scheduler, engine, ranker, settings)
 
@@ -160,15 +162,27 @@ def _make_policy(settings: ServerSettings) -> Policy:
     return make_policy(settings.policy)
 
 
-def _starvation(settings: ServerSettings, engine: Engine) -> StarvationSettings:
-    if settings.starvation_threshold_steps and not engine.capacity.steps:
+def _scheduler_settings(settings: ServerSettings, engine: Engine) -> SchedulerSettings:
+    capacity = engine.capacity
+    if settings.starvation_threshold_steps and not capacity.steps:
         raise SettingsError(
             f"engine {engine.name} does not show its steps: use --max-wait-ms instead of a threshold in steps"
         )
-    return StarvationSettings(
-        threshold_steps=settings.starvation_threshold_steps,
-        quantum_steps=settings.starvation_quantum_steps,
-        max_wait_s=settings.max_wait_ms / 1000 if settings.max_wait_ms else None,
+    if settings.preemption != "off" and not capacity.preempts:
+        raise SettingsError(f"engine {engine.name} cannot preempt requests: leave --preemption off")
+    return SchedulerSettings(
+        starvation=StarvationSettings(
+            threshold_steps=settings.starvation_threshold_steps,
+            quantum_steps=settings.starvation_quantum_steps,
+            max_wait_s=settings.max_wait_ms / 1000 if settings.max_wait_ms else None,
+        ),
+        fair_share=FairShare(enabled=settings.fair_share),
+        preemption=Preemption(
+            enabled=settings.preemption != "off",
+            margin=settings.preemption_margin,
+            restart_steps_per_token=capacity.restart_steps_per_token,
+        ),
+        kv_reservation=settings.kv_reservation,
     )
 
 
@@ -178,6 +192,7 @@ def _engine_settings(settings: ServerSettings) -> EngineSettings:
         max_sequences=settings.max_sequences,
         max_batched_tokens=settings.max_batched_tokens,
         kv_blocks=settings.kv_blocks,
+        swaps=settings.preemption == "swap",
         time_scale=settings.time_scale,
         seed=settings.seed,
     )

@@ -4,13 +4,14 @@ Everything here runs on the event loop and nothing blocks it, so each method is 
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
 
 import structlog
 
-from rankserve.server.engines.contract import Assignment, Engine, TokensProduced
+from rankserve.server.engines.contract import Assignment, Engine, StepPlan, TokensProduced
 from rankserve.server.errors import (
     DeadlinePassed,
     InternalFailure,
@@ -128,7 +129,13 @@ class Dispatcher:
     def rescore(self, scores: dict[LiveRequest, PromptScore]) -> None:
         """Gives waiting and running requests scores of one ranker version, all at once."""
         self.scheduler.rescore(
-            (live.request, score.score, score.expected_tokens_p50 or 0.0) for live, score in scores.items()
+            (
+                live.request,
+                score.score,
+                math.inf if score.expected_tokens_p50 is None else score.expected_tokens_p50,
+                math.inf if score.expected_tokens_p90 is None else score.expected_tokens_p90,
+            )
+            for live, score in scores.items()
         )
         for live, score in scores.items():
             live.ranker_version = score.ranker_version
@@ -167,11 +174,14 @@ class Dispatcher:
             self.fail_all(InternalFailure())
             raise
 
-    def plan(self, room: EngineRoom) -> Sequence[Assignment]:
+    def plan(self, room: EngineRoom) -> StepPlan:
         self._expire()
         now_s = self._clock()
+        plan = self.scheduler.plan(now_s, room)
+        for request in plan.evicted:
+            self._queued_bytes += self._registry.live[request.id].spec.size_bytes
         assignments = []
-        for request in self.scheduler.plan(now_s, room):
+        for request in plan.started:
             live = self._registry.live[request.id]
             assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling))
             self._queued_bytes -= live.spec.size_bytes
@@ -181,7 +191,7 @@ class Dispatcher:
             self._tell_queued(live)
         if not self.scheduler.waiting:
             self._start_rate.queue_empty()
-        return assignments
+        return StepPlan(assignments, plan.evicted)
 
     def select_victim(self) -> Request | None:
         victim = self.scheduler.select_victim(self._clock())
@@ -200,6 +210,7 @@ class Dispatcher:
             live.last_token_s = now_s
             live.text.append(new.text)
             self.counters.output_tokens += new.count
+            self.scheduler.produced(new.request, new.count)
             if not live.spec.result_only:
                 offset = new.request.output_tokens - new.count
                 for stream in live.streams:
@@ -242,6 +253,7 @@ class Dispatcher:
             prompt_tokens=input_tokens,
             max_tokens=spec.max_tokens or min(self._settings.default_max_tokens, longest_answer),
             priority=spec.priority,
+            tenant=spec.tenant,
             deadline_s=now_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
             replay_output_tokens=spec.replay_output_tokens,
         )
@@ -298,7 +310,7 @@ class Dispatcher:
 
     def _queued_event(self, live: LiveRequest) -> Queued:
         waits = live.request.phase is Phase.WAITING
-        place = self.scheduler.place(live.request) if waits else 0
+        place = self.scheduler.place(live.request, self._clock()) if waits else 0
         return Queued(
             live.spec.id,
             live.score,

@@ -8,8 +8,8 @@ from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.ranking.errors import RankerVersionError, ScoringError
 from rankserve.server.ranking.ranker import LoadedVersion, PromptScore
 from rankserve.server.requests import LiveRequest
-from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase
+from rankserve.server.scheduling.scheduler import Scheduler
 
 log = structlog.get_logger(__name__)
 
@@ -18,13 +18,12 @@ _FEW = 32
 _CHUNK = 512
 
 
-def check_fit(policy: Policy, loaded: LoadedVersion | None) -> None:
-    """Raises RankerVersionError if the policy needs what the version does not have."""
-    if policy.needs_expected_tokens and (loaded is None or loaded.manifest.calibration is None):
-        which = "no ranker" if loaded is None else f"{loaded.reference}, which has no calibration"
+def check_fit(scheduler: Scheduler, loaded: LoadedVersion) -> None:
+    """Raises RankerVersionError if the scheduler needs what the version does not have."""
+    if loaded.manifest.calibration is None and (who := scheduler.needs_expected_tokens()):
         raise RankerVersionError(
-            f"policy {policy.name!r} needs expected lengths, but the server has {which};"
-            " export a version with validation data, or choose policy 'ranking'"
+            f"{who} needs expected lengths, but the server has {loaded.reference}, which has no calibration;"
+            " export a version with validation data, or do without"
         )
 
 
@@ -49,7 +48,7 @@ class RankerSwap:
         async with self._lock:
             loaded = await self._dispatcher.ranker.load(name, version)
             try:
-                check_fit(self._dispatcher.scheduler.policy, loaded)
+                check_fit(self._dispatcher.scheduler, loaded)
                 scores = await self._score_live(loaded)
             except BaseException:
                 await loaded.aclose()

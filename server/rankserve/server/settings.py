@@ -1,8 +1,11 @@
 """What an operator can set. Validated once, at the start."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from rankserve.server.scheduling.reservation import KvReservation
 
 
 class ServerSettings(BaseModel):
@@ -20,6 +23,10 @@ class ServerSettings(BaseModel):
     starvation_threshold_steps: int = Field(default=0, ge=0)
     starvation_quantum_steps: int = Field(default=10, ge=1)
     max_wait_ms: int | None = Field(default=None, ge=1)
+    fair_share: bool = True
+    preemption: Literal["off", "recompute", "swap"] = "off"
+    preemption_margin: float = Field(default=1.0, ge=0)
+    kv_reservation: KvReservation = KvReservation.NONE
 
     engine: str = "simulated"
     profile: str = ""

@@ -13,7 +13,7 @@ from rankserve.server.requests import RequestSpec
 from rankserve.server.rpc.messages import request_state
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import Policy, Ranking, make_policy
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
 from rankserve.server.scheduling.starvation import StarvationSettings
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import scheduler_pb2 as pb
@@ -63,7 +63,7 @@ class Setup:
         self.ranker = PacedRanker()
         self.stream = EventStream()
         self.dispatcher = Dispatcher(
-            Scheduler(policy, starvation),
+            Scheduler(policy, SchedulerSettings(starvation or StarvationSettings())),
             cast(Engine, IdleEngine()),
             cast(Ranker, self.ranker),
             ServerSettings(),
@@ -78,7 +78,7 @@ class Setup:
 
     def start(self) -> str | None:
         """Starts the next request, which ends at once. None if none would start."""
-        assignments = self.dispatcher.plan(ONE)
+        assignments = self.dispatcher.plan(ONE).starting
         if not assignments:
             return None
         self.dispatcher.scheduler.end(assignments[0].request)

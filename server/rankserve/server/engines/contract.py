@@ -26,6 +26,7 @@ class EngineSettings:
         max_sequences: batch cap in sequences.
         max_batched_tokens: batch cap in tokens for one step.
         kv_blocks: KV blocks in total.
+        swaps: whether preempted requests keep their KV cache on the host; else they recompute it.
         time_scale: simulated seconds per wall-clock second.
         seed: of the engine's own draws.
     """
@@ -34,6 +35,7 @@ class EngineSettings:
     max_sequences: int | None = None
     max_batched_tokens: int | None = None
     kv_blocks: int | None = None
+    swaps: bool = False
     time_scale: float = 1.0
     seed: int = 0
 
@@ -49,6 +51,8 @@ class EngineCapacity:
         kv_blocks: KV blocks in total.
         block_size: tokens a KV block holds.
         steps: whether it reports every step, so that starvation can be counted in steps.
+        preempts: whether it can drop a running request and resume it later.
+        restart_steps_per_token: time to bring back one token's KV after that, in decode steps.
     """
 
     max_sequences: int
@@ -57,6 +61,8 @@ class EngineCapacity:
     kv_blocks: int
     block_size: int = 16
     steps: bool = True
+    preempts: bool = False
+    restart_steps_per_token: float = 0.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,6 +85,19 @@ class Assignment:
 
 
 @dataclass(slots=True, frozen=True)
+class StepPlan:
+    """What to do before a step: first drop, then start. A request may be in both.
+
+    Attributes:
+        starting: requests to start, in order.
+        evicted: running requests to drop; they resume later.
+    """
+
+    starting: Sequence[Assignment]
+    evicted: Sequence[Request] = ()
+
+
+@dataclass(slots=True, frozen=True)
 class TokensProduced:
     """New tokens of one request. `finished` is "stop", "length", or "" if the answer goes on."""
 
@@ -91,8 +110,8 @@ class TokensProduced:
 class EngineHost(Protocol):
     """What an engine asks of whoever runs it. None of these block."""
 
-    def plan(self, room: EngineRoom) -> Sequence[Assignment]:
-        """What to start now; the requests count as running."""
+    def plan(self, room: EngineRoom) -> StepPlan:
+        """What to start now, the requests count as running; and, from engines that preempt, what to drop."""
         ...
 
     def select_victim(self) -> Request | None:

@@ -1,102 +1,218 @@
-"""The waiting requests in the order in which they are to start.
+"""The waiting requests, and who of them is next.
 
-Priority band first; within a band the promoted requests by the moment they became due, then the others by
-policy key. Sorted lists rather than heaps: removal is exact (no stale entries to bound), and a request's
-place costs one bisection.
+Bands in order of priority; within one the due request with the smallest urgency, else the tenant that was
+served least, and of its requests the one with the smallest key. Heaps with lazy deletion, one entry a request
+(and one for each starvation bound that is on), so adding, removing and scoring again are O(log n).
 """
 
-from collections.abc import Iterator
+from bisect import insort
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
 
-from sortedcontainers import SortedDict, SortedKeyList
-
-from rankserve.server.scheduling.policies import Policy
+from rankserve.server.scheduling.band import Band
+from rankserve.server.scheduling.fair_share import FairShare
+from rankserve.server.scheduling.lane import Entries, Lane
+from rankserve.server.scheduling.policies import BucketPolicy, Policy
 from rankserve.server.scheduling.request import Request
+from rankserve.server.scheduling.starvation import Starvation
 
-
-class _Band:
-    """The waiting requests of one priority."""
-
-    __slots__ = ("by_key", "promoted")
-
-    def __init__(self) -> None:
-        # (key, arrival, sequence, request): the sequence is unique, so requests are never compared.
-        self.by_key = SortedKeyList(key=lambda entry: entry[:3])
-        self.promoted = SortedKeyList(key=lambda r: (r.due_s, r.arrival_s, r.sequence))
-
-    def __len__(self) -> int:
-        return len(self.by_key) + len(self.promoted)
-
-    def first(self) -> Request:
-        request: Request = self.promoted[0] if self.promoted else self.by_key[0][3]
-        return request
+# Entries that `place` looks at.
+_SAMPLE = 64
 
 
 class RankedQueue:
-    """An indexed priority queue. Adding, removing, promoting, re-keying and placing are O(log n)."""
+    """An indexed priority queue of requests."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self, policy: Policy, starvation: Starvation | None = None, fair_share: FairShare | None = None
+    ) -> None:
         self._policy = policy
-        self._bands: SortedDict = SortedDict()
-        self._keys: dict[str, float] = {}
+        self._key = policy.key
+        self._in_buckets = isinstance(policy, BucketPolicy)
+        self._starvation = starvation if starvation is not None and starvation.is_on else None
+        self._fair_share = fair_share or FairShare()
+        self._bands: dict[int, Band] = {}
+        self._lanes: dict[int, dict[str, Lane]] = {}
+        # The bands in which somebody waits, best first.
+        self._order: list[Band] = []
+        # Whether the next request is simply the first of the first band's sole lane.
+        self._plain = self._starvation is None and not self._in_buckets
 
     def __len__(self) -> int:
-        return len(self._keys)
-
-    def __contains__(self, request: Request) -> bool:
-        return request.id in self._keys
+        return sum(len(band) for band in self._order)
 
     def __iter__(self) -> Iterator[Request]:
-        """All waiting requests, in order."""
-        for band in self._bands.values():
-            yield from band.promoted
-            for *_, request in band.by_key:
-                yield request
+        """All waiting requests, in no order."""
+        return (entry[3] for band in self._order for entry in band)
+
+    # These three are written for speed: they are what a queue costs.
 
     def add(self, request: Request) -> None:
-        key = self._policy.key(request)
+        """Queues a request whose `waiting_since_*` and `urgency_s` are set.
+
+        Raises:
+            ValueError: the policy's key for it is not a number; nothing was changed.
+        """
+        key = self._key(request)
         if key != key:
-            raise ValueError(
-                f"policy {self._policy.name} gave request {request.id} a key that is not a number"
-            )
-        self._keys[request.id] = key
-        band = self._bands.get(request.priority)
-        if band is None:
-            band = self._bands[request.priority] = _Band()
-        band.by_key.add(_entry(key, request))
+            raise self._not_a_number(request)
+        try:
+            entries: Entries = self._lanes[request.priority][request.tenant]
+        except KeyError:
+            entries = self._lane(request)
+        if self._in_buckets:
+            entries = entries.lane.heap_for(request)
+        heap = entries.heap
+        if not heap:
+            self._fill(entries)
+        entry = (key, request.arrival_s, request.sequence, request, entries)
+        request.queue_entry = entry
+        heappush(heap, entry)
+        if self._starvation is not None:
+            entries.lane.band.watch(request)
+
+    def pop(
+        self, now_s: float = 0.0, step: int = 0, fits: Callable[[Request], bool] | None = None
+    ) -> Request | None:
+        """Takes out the request to start next. None if there is none, or it does not fit."""
+        if not self._order:
+            return None
+        lane = self._order[0].sole
+        if lane is None or not self._plain:
+            request = self.first(now_s, step)
+            if request is None or (fits is not None and not fits(request)):
+                return None
+            self.remove(request)
+            return request
+        heap = lane.heap
+        request = heap[0][3]
+        if fits is not None and not fits(request):
+            return None
+        heappop(heap)
+        request.queue_entry = None
+        if lane.stale:
+            lane.drop_stale()
+        if not heap:
+            self._empty(lane)
+        return request
 
     def remove(self, request: Request) -> None:
-        band = self._bands[request.priority]
-        key = self._keys.pop(request.id)
-        if request.due_s is None:
-            band.by_key.remove(_entry(key, request))
+        """Takes out a waiting request, wherever it is."""
+        entry = request.queue_entry
+        if entry is None:
+            raise RuntimeError(f"request {request.id} does not wait")
+        request.queue_entry = None
+        entries = entry[4]
+        heap = entries.heap
+        if heap[0] is entry and not entries.stale:
+            heappop(heap)
         else:
-            band.promoted.remove(request)
-        if not band:
-            del self._bands[request.priority]
+            entries.discard(entry)
+        if not heap:
+            self._empty(entries)
+        if self._starvation is not None:
+            entries.lane.band.unwatch()
 
-    def promote(self, request: Request, due_s: float) -> None:
-        """Moves a request before all of its band that were not promoted or became due later."""
-        band = self._bands[request.priority]
-        band.by_key.remove(_entry(self._keys[request.id], request))
-        request.due_s = due_s
-        band.promoted.add(request)
-
-    def first(self) -> Request | None:
+    def first(self, now_s: float = 0.0, step: int = 0) -> Request | None:
         """The request to start next."""
-        if not self._bands:
+        if not self._order:
             return None
-        first: Request = self._bands.peekitem(0)[1].first()
-        return first
+        band = self._order[0]
+        lane = band.sole
+        if lane is None or not self._plain:
+            due = None if band.due is None else band.due.first(now_s, step)
+            return band.first_by_policy(now_s) if due is None else due
+        return lane.heap[0][3]
 
-    def place(self, request: Request) -> int:
-        """How many waiting requests are ahead of this one."""
-        band = self._bands[request.priority]
-        ahead = sum(len(other) for priority, other in self._bands.items() if priority < request.priority)
-        if request.due_s is not None:
-            return int(ahead + band.promoted.index(request))
-        entry = _entry(self._keys[request.id], request)
-        return int(ahead + len(band.promoted) + band.by_key.bisect_left(entry))
+    def rekey(self, request: Request) -> None:
+        """Moves a waiting request whose key or urgency changed to its place.
 
+        Raises:
+            ValueError: the policy's key for it is not a number; nothing was changed.
+        """
+        key = self._key(request)
+        if key != key:
+            raise self._not_a_number(request)
+        old = request.queue_entry
+        if old is None:
+            raise RuntimeError(f"request {request.id} does not wait")
+        entries = self._lane(request).heap_for(request)
+        if not entries.heap:
+            self._fill(entries)
+        entry = (key, request.arrival_s, request.sequence, request, entries)
+        request.queue_entry = entry
+        heappush(entries.heap, entry)
+        old[4].discard(old)
+        if not old[4].heap:
+            self._empty(old[4])
+        due = self._bands[request.priority].due
+        if due is not None:
+            due.move(request)
 
-def _entry(key: float, request: Request) -> tuple[float, float, int, Request]:
-    return key, request.arrival_s, request.sequence, request
+    def charge_start(self, request: Request) -> None:
+        """Charges a request's tenant for its prompt, when it starts for the first time."""
+        lane = self._lane(request)
+        lane.band.turns.last_counter = lane.counter
+        if not request.preemptions:
+            lane.counter += self._fair_share.prompt_token_weight * request.prompt_tokens
+
+    def charge_output(self, request: Request, tokens: int) -> None:
+        """Charges a request's tenant for tokens it produced."""
+        self._lane(request).counter += self._fair_share.output_token_weight * tokens
+
+    def place(self, request: Request, now_s: float) -> int:
+        """About how many waiting requests are ahead of this one.
+
+        Those of better bands exactly. In its own band those with a smaller key, whoever is due or whose
+        tenant's turn it is: counted up to 64 requests, beyond that estimated from a sample of as many.
+        """
+        own = self._bands[request.priority]
+        ahead = sum(len(band) for band in self._order if band < own)
+        waiting = len(own)
+        stride = 1 if waiting <= _SAMPLE else -(-waiting // _SAMPLE)
+        place = self._policy.key_at(request, now_s), request.arrival_s, request.sequence
+        smaller = seen = 0
+        for key, arrival_s, sequence, other, _ in own.sample(stride):
+            key_now = self._policy.key_at(other, now_s) if self._in_buckets else key
+            seen += 1
+            smaller += (key_now, arrival_s, sequence) < place
+        return ahead + (smaller if stride == 1 else round(smaller / max(seen, 1) * waiting))
+
+    def check_integrity(self) -> None:
+        """Raises RuntimeError if the queue's books contradict each other."""
+        if sorted(band for band in self._bands.values() if band.busy_lanes) != self._order:
+            raise RuntimeError("scheduler integrity: bands with waiting requests are not those listed")
+        for band in self._bands.values():
+            band.check_integrity()
+
+    def _lane(self, request: Request) -> Lane:
+        band = self._bands.get(request.priority)
+        if band is None:
+            band = self._bands[request.priority] = Band(request.priority, self._policy, self._starvation)
+            self._lanes[request.priority] = band.lanes
+        return band.lane(request.tenant if self._fair_share.enabled else "")
+
+    def _fill(self, entries: Entries) -> None:
+        """A heap is about to get its first entry."""
+        lane = entries.lane
+        if not lane.busy_heaps:
+            band = lane.band
+            if band.sole is None:
+                band.turns.join(lane)
+            if not band.busy_lanes:
+                insort(self._order, band)
+            band.busy_lanes += 1
+        lane.busy_heaps += 1
+
+    def _empty(self, entries: Entries) -> None:
+        """A heap has lost its last entry."""
+        lane = entries.lane
+        lane.busy_heaps -= 1
+        if not lane.busy_heaps:
+            band = lane.band
+            band.busy_lanes -= 1
+            if not band.busy_lanes:
+                self._order.remove(band)
+
+    def _not_a_number(self, request: Request) -> ValueError:
+        return ValueError(f"policy {self._policy.name} gave request {request.id} a key that is not a number")

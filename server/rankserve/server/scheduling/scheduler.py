@@ -1,40 +1,70 @@
 """The scheduler: owns the queue, decides who starts, and chooses every victim.
 
 The engine owns the packing of its steps. It asks `plan` before each step whom to start, and `select_victim`
-when its KV cache is full; it reports `step_done` after each step. All times are seconds on one clock that
-the caller injects.
+when its KV cache is full; it reports `produced` and `step_done` after each step. All times are seconds on one
+clock that the caller injects.
 """
 
 from collections.abc import Iterable
-
-from sortedcontainers import SortedKeyList
+from dataclasses import dataclass, field
 
 from rankserve.server.scheduling.budget import AdmissionBudget, EngineRoom
+from rankserve.server.scheduling.deadlines import Deadlines
+from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.policies import Policy
+from rankserve.server.scheduling.preemption import Preemption
 from rankserve.server.scheduling.queue import RankedQueue
 from rankserve.server.scheduling.request import Phase, Request
-from rankserve.server.scheduling.starvation import StarvationClock, StarvationSettings
+from rankserve.server.scheduling.reservation import KvReservation
+from rankserve.server.scheduling.starvation import Starvation, StarvationSettings
+
+
+@dataclass(slots=True, frozen=True)
+class SchedulerSettings:
+    """Everything about a scheduler but its policy.
+
+    Attributes:
+        starvation: bounds on waiting.
+        fair_share: between tenants.
+        preemption: whether running requests yield to waiting ones.
+        kv_reservation: KV blocks that admission sets aside for answers.
+    """
+
+    starvation: StarvationSettings = field(default_factory=StarvationSettings)
+    fair_share: FairShare = field(default_factory=FairShare)
+    preemption: Preemption = field(default_factory=Preemption)
+    kv_reservation: KvReservation = KvReservation.NONE
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What to do before the next step: first evict, then start. A request may be in both.
+
+    Attributes:
+        started: requests that start, in order.
+        evicted: running requests that yielded to those, in order; they wait again.
+    """
+
+    started: list[Request]
+    evicted: list[Request]
 
 
 class Scheduler:
     """Orders requests onto one engine. Submitting, starting, ending and re-scoring one are O(log n)."""
 
-    def __init__(self, policy: Policy, starvation: StarvationSettings | None = None) -> None:
+    def __init__(self, policy: Policy, settings: SchedulerSettings | None = None) -> None:
         self.policy = policy
-        self.starvation = starvation or StarvationSettings()
+        self.settings = settings or SchedulerSettings()
         self.steps = 0
+        self.waiting = 0
         self.promotions_total = 0
         self.preemptions_total = 0
-        self._queue = RankedQueue(policy)
-        self._starving = StarvationClock(self.starvation)
+        self._starvation = Starvation(self.settings.starvation)
+        self._queue = RankedQueue(policy, self._starvation, self.settings.fair_share)
         self._running: dict[str, Request] = {}
         self._protected: dict[str, Request] = {}
-        self._deadlines = SortedKeyList(key=lambda r: (r.deadline_s, r.sequence))
+        self._deadlines = Deadlines()
         self._submitted = 0
-
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
 
     @property
     def running(self) -> int:
@@ -52,46 +82,47 @@ class Scheduler:
         request.sequence = self._submitted
         self._enqueue(request, since_s=request.arrival_s)
         if request.deadline_s is not None:
-            self._deadlines.add(request)
+            self._deadlines.watch(request)
 
-    def plan(self, now_s: float, room: EngineRoom) -> list[Request]:
-        """The requests to start now, in order. They count as running from here on.
+    def plan(self, now_s: float, room: EngineRoom) -> Plan:
+        """Whom to start now, and whom to evict for it. Those started count as running from here on.
 
         Stops at the first that does not fit: nobody overtakes a request whose turn it is.
         """
-        for due_s, due in self._starving.take_due(now_s, self.steps):
-            self._queue.promote(due, due_s)
-            due.promotions += 1
-            self.promotions_total += 1
-        admitted: list[Request] = []
-        budget = AdmissionBudget(room)
-        while (request := self._queue.first()) is not None and budget.try_admit(request):
-            self._dequeue(request)
-            request.phase = Phase.RUNNING
-            self._running[request.id] = request
-            if request.due_s is not None:
-                request.quantum_left = self.starvation.quantum_steps
-                self._protected[request.id] = request
-            admitted.append(request)
-        return admitted
+        plan = Plan([], [])
+        queue, steps = self._queue, self.steps
+        budget = AdmissionBudget(room, self.settings.kv_reservation, self._running.values())
+        preempts = self.settings.preemption.enabled
+        while True:
+            head = queue.pop(now_s, steps, budget.try_admit)
+            if head is None:
+                if not preempts:
+                    return plan
+                head = queue.first(now_s, steps)
+                if head is None or not self._evict_for(head, now_s, budget, plan):
+                    return plan
+                queue.remove(head)
+            self._start(head, now_s)
+            plan.started.append(head)
 
     def select_victim(self, now_s: float) -> Request | None:
         """Takes the running request that should yield its KV blocks and queues it again, with its prefix.
 
-        The worst band first; within it, those not promoted before those that are, the worst key first. The
+        The worst band first; within it, those not protected before those that are, the worst key first. The
         last running request is never chosen: None then.
         """
         if len(self._running) < 2:
             return None
-        victim = max(
-            self._running.values(),
-            key=lambda r: (r.priority, r.id not in self._protected, self.policy.key(r), r.sequence),
-        )
-        self._stop_running(victim)
-        victim.preemptions += 1
-        self.preemptions_total += 1
-        self._enqueue(victim, since_s=now_s)
+        victim = self._worst_running(now_s, [])
+        if victim is not None:
+            self._evict(victim, now_s)
         return victim
+
+    def produced(self, request: Request, count: int) -> None:
+        """A running request got tokens; call it before `step_done`, and before `end` if it finished."""
+        self._queue.charge_output(request, count)
+        if self._starvation.bound is not None:
+            self._starvation.bound.produced(request, count)
 
     def step_done(self) -> None:
         """One step was executed with all that runs; it used a unit of each promoted request's quantum."""
@@ -104,58 +135,70 @@ class Scheduler:
     def end(self, request: Request) -> None:
         """The request finished, failed or was cancelled, wherever it was."""
         if request.phase is Phase.WAITING:
-            self._starving_forget(request)
             self._queue.remove(request)
+            self.waiting -= 1
         elif request.phase is Phase.RUNNING:
             self._stop_running(request)
-        if request.phase is not Phase.NEW and request.deadline_s is not None:
-            self._deadlines.remove(request)
+        known = request.phase is not Phase.NEW
         request.phase = Phase.ENDED
+        if known:
+            self._deadlines.forget(request)
+            if self._starvation.bound is not None:
+                self._starvation.bound.ended(request)
 
     def expired(self, now_s: float) -> list[Request]:
         """The live requests whose deadline has passed, waiting or running; the caller ends them."""
-        count = self._deadlines.bisect_key_right((now_s, self._submitted))
-        return list(self._deadlines[:count])
+        return self._deadlines.passed(now_s)
 
     def next_deadline_s(self) -> float | None:
         """When the next live request expires."""
-        return self._deadlines[0].deadline_s if self._deadlines else None
+        return self._deadlines.next_s()
 
-    def rescore(self, scored: Iterable[tuple[Request, float, float]]) -> None:
-        """Gives live requests their (request, score, expected_tokens), all at once."""
-        for request, score, expected_tokens in scored:
-            due_s = request.due_s
+    def rescore(self, scored: Iterable[tuple[Request, float, float, float]]) -> None:
+        """Gives live requests their (request, score, expected tokens, their p90), all at once."""
+        for request, score, expected_tokens, expected_tokens_p90 in scored:
+            request.score = score
+            request.expected_tokens = expected_tokens
+            request.expected_tokens_p90 = expected_tokens_p90
             if request.phase is Phase.WAITING:
-                self._queue.remove(request)
-                request.due_s = None
-            request.score, request.expected_tokens = score, expected_tokens
-            if request.phase is Phase.WAITING:
-                self._queue.add(request)
-                if due_s is not None:
-                    self._queue.promote(request, due_s)
+                if self._starvation.bound is not None:
+                    request.urgency_s = self._starvation.bound.urgency_s(request)
+                self._queue.rekey(request)
 
-    def place(self, request: Request) -> int:
-        """How many waiting requests are ahead of this waiting one."""
-        return self._queue.place(request)
+    def needs_expected_tokens(self) -> str:
+        """What of it is of no use with a ranker that predicts no lengths; empty if nothing is."""
+        if self.policy.needs_expected_tokens:
+            return f"policy {self.policy.name!r}"
+        if self.settings.preemption.enabled and self.policy.preempts_by_expected_tokens:
+            return f"preemption under policy {self.policy.name!r}"
+        if self.settings.kv_reservation is KvReservation.PREDICTED:
+            return "the KV reservation 'predicted'"
+        return ""
 
-    def waiting_in_order(self) -> list[Request]:
-        """The waiting requests, the next to start first."""
+    def place(self, request: Request, now_s: float) -> int:
+        """About how many waiting requests are ahead of this waiting one (see `RankedQueue.place`)."""
+        return self._queue.place(request, now_s)
+
+    def waiting_requests(self) -> list[Request]:
+        """The waiting requests, in no order."""
         return list(self._queue)
+
+    def is_due(self, request: Request, now_s: float) -> bool:
+        """Whether starvation prevention lets a waiting request go before others of its band."""
+        return self._starvation.is_due(request, now_s, self.steps)
 
     def check_integrity(self) -> None:
         """Raises RuntimeError if the scheduler's books contradict each other."""
-        waiting = self.waiting_in_order()
+        self._queue.check_integrity()
+        self._deadlines.check_integrity()
+        waiting = self.waiting_requests()
         problems = [
-            (len(waiting) != len(self._queue), "queue and index differ in length"),
+            (not len(waiting) == len(self._queue) == self.waiting, "the waiting are miscounted"),
             (any(r.phase is not Phase.WAITING for r in waiting), "a queued request is not waiting"),
             (any(r.phase is not Phase.RUNNING for r in self._running.values()), "a running request is not"),
             (any(r.id in self._running for r in waiting), "a request waits and runs"),
+            (any(r.queue_entry for r in self._running.values()), "a running request is queued"),
             (not self._protected.keys() <= self._running.keys(), "a protected request does not run"),
-            (len(self._starving) > len(waiting), "starvation watches a request that does not wait"),
-            (
-                any(r.phase not in (Phase.WAITING, Phase.RUNNING) for r in self._deadlines),
-                "an ended request has a deadline",
-            ),
         ]
         for broken, problem in problems:
             if broken:
@@ -164,19 +207,73 @@ class Scheduler:
     def _enqueue(self, request: Request, *, since_s: float) -> None:
         request.waiting_since_s = since_s
         request.waiting_since_step = self.steps
-        request.due_s = None
+        bound = self._starvation.bound
+        if bound is None:
+            request.urgency_s = since_s
+        else:
+            bound.queued(request, since_s)
+            request.urgency_s = bound.urgency_s(request)
         self._queue.add(request)
-        self._starving.watch(request)
         request.phase = Phase.WAITING
+        self.waiting += 1
 
-    def _dequeue(self, request: Request) -> None:
-        self._starving_forget(request)
-        self._queue.remove(request)
+    def _start(self, request: Request, now_s: float) -> None:
+        """A request that has just left the queue runs."""
+        self.waiting -= 1
+        self._queue.charge_start(request)
+        request.phase = Phase.RUNNING
+        self._running[request.id] = request
+        if self._starvation.is_on:
+            if self._starvation.is_due(request, now_s, self.steps):
+                request.promotions += 1
+                self.promotions_total += 1
+                request.quantum_left = self._starvation.quantum_steps
+                self._protected[request.id] = request
+            if self._starvation.bound is not None:
+                self._starvation.bound.started(request, now_s)
 
-    def _starving_forget(self, request: Request) -> None:
-        if request.due_s is None:
-            self._starving.forget(request)
+    def _evict_for(self, head: Request, now_s: float, budget: AdmissionBudget, plan: Plan) -> bool:
+        """Evicts the worst running request if it yields to this one, which then fits."""
+        victim = self._worst_running(now_s, plan.started)
+        if victim is None or not self.settings.preemption.may_evict(
+            victim,
+            head,
+            self.policy,
+            head_is_due=self._starvation.is_due(head, now_s, self.steps),
+            running=len(self._running),
+        ):
+            return False
+        if not budget.try_replace(victim, head):
+            return False
+        self._evict(victim, now_s)
+        plan.evicted.append(victim)
+        return True
+
+    def _worst_running(self, now_s: float, spared: list[Request]) -> Request | None:
+        """The running request that is the first to yield, but for those just started."""
+        candidates: Iterable[Request] = self._running.values()
+        if spared:
+            just_started = {request.id for request in spared}
+            candidates = [request for request in candidates if request.id not in just_started]
+        return max(
+            candidates,
+            key=lambda r: (
+                r.priority,
+                r.quantum_left <= 0,
+                self.policy.key_at(r, now_s),
+                r.arrival_s,
+                r.sequence,
+            ),
+            default=None,
+        )
+
+    def _evict(self, victim: Request, now_s: float) -> None:
+        self._stop_running(victim)
+        victim.preemptions += 1
+        self.preemptions_total += 1
+        self._enqueue(victim, since_s=now_s)
 
     def _stop_running(self, request: Request) -> None:
         del self._running[request.id]
         self._protected.pop(request.id, None)
+        request.quantum_left = 0

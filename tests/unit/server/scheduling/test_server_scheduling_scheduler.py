@@ -4,21 +4,23 @@ import math
 
 import pytest
 from support.requests import make_profile, make_request
-from support.virtual_time import VirtualServer
 
 from rankserve.server.engines.simulated.batch import SimulatedBatch
 from rankserve.server.scheduling.budget import EngineRoom
-from rankserve.server.scheduling.policies import AgedRanking, Policy, Ranking, make_policy
-from rankserve.server.scheduling.request import Phase
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.policies import BUILT_IN, AgedRanking, Ranking, make_policy
+from rankserve.server.scheduling.preemption import Preemption
+from rankserve.server.scheduling.request import Phase, Request
+from rankserve.server.scheduling.reservation import KvReservation
+from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
 from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.simulation.virtual_server import VirtualServer
 
 ONE_SLOT = EngineRoom(sequences=1, batched_tokens=2048, kv_blocks=1000)
 
 
 def start_order(scheduler: Scheduler, now_s: float = 0.0) -> list[str]:
     order = []
-    while admitted := scheduler.plan(now_s, ONE_SLOT):
+    while admitted := scheduler.plan(now_s, ONE_SLOT).started:
         order.append(admitted[0].id)
         scheduler.end(admitted[0])
     return order
@@ -34,7 +36,7 @@ def test_worked_example_of_the_paper(policy: str, expected_s_per_token: float) -
     server = VirtualServer(Scheduler(make_policy(policy)), SimulatedBatch(make_profile(max_sequences=1)))
     server.submit(make_request(name, replay_output_tokens=length) for name, length in lengths.items())
     server.run()
-    normalised = [server.finished_s[name] / length for name, length in lengths.items()]
+    normalised = [server.end_s(name) / length for name, length in lengths.items()]
     assert math.isclose(sum(normalised) / 3, expected_s_per_token)
     assert round(expected_s_per_token, 2) in (6.67, 1.27)
 
@@ -76,34 +78,30 @@ def test_nobody_overtakes_the_request_whose_turn_it_is() -> None:
     scheduler.submit(make_request("large", arrival_s=0.0, prompt_tokens=1600))
     scheduler.submit(make_request("small", arrival_s=1.0, prompt_tokens=16))
     room_for_small_only = EngineRoom(sequences=4, batched_tokens=2048, kv_blocks=50)
-    assert scheduler.plan(2.0, room_for_small_only) == []
+    assert scheduler.plan(2.0, room_for_small_only).started == []
 
 
 def test_max_wait_promotes_by_arrival_within_the_band_only() -> None:
-    scheduler = Scheduler(Ranking(), StarvationSettings(max_wait_s=10.0))
+    scheduler = Scheduler(Ranking(), SchedulerSettings(StarvationSettings(max_wait_s=10.0)))
     scheduler.submit(make_request("old", arrival_s=0.0, score=-9.0))
     scheduler.submit(make_request("older-bulk", arrival_s=-5.0, score=-9.0, priority=1))
     scheduler.submit(make_request("fresh", arrival_s=9.0, score=9.0))
-    assert [r.id for r in scheduler.waiting_in_order()] == ["fresh", "old", "older-bulk"]
     assert start_order(scheduler, now_s=10.0) == ["old", "fresh", "older-bulk"]
     assert scheduler.promotions_total == 2
 
 
-def test_a_request_is_due_exactly_when_its_bound_has_passed() -> None:
-    scheduler = Scheduler(Ranking(), StarvationSettings(max_wait_s=10.0))
+@pytest.mark.parametrize(("now_s", "first"), [(9.999, "better"), (10.0, "old")])
+def test_a_request_is_due_exactly_when_its_bound_has_passed(now_s: float, first: str) -> None:
+    scheduler = Scheduler(Ranking(), SchedulerSettings(StarvationSettings(max_wait_s=10.0)))
     scheduler.submit(make_request("old", arrival_s=0.0, score=0.0))
     scheduler.submit(make_request("better", arrival_s=5.0, score=1.0))
-    full = EngineRoom(sequences=0, batched_tokens=0, kv_blocks=0)
-    scheduler.plan(9.999, full)
-    assert [r.id for r in scheduler.waiting_in_order()] == ["better", "old"]
-    scheduler.plan(10.0, full)
-    assert [r.id for r in scheduler.waiting_in_order()] == ["old", "better"]
+    assert start_order(scheduler, now_s)[0] == first
 
 
 def test_threshold_counts_steps_without_being_scheduled() -> None:
     """Fu et al. 2024, algorithm 1: unscheduled for `threshold` steps -> promoted."""
     settings = StarvationSettings(threshold_steps=3, quantum_steps=2)
-    scheduler = Scheduler(Ranking(), settings)
+    scheduler = Scheduler(Ranking(), SchedulerSettings(settings))
     server = VirtualServer(scheduler, SimulatedBatch(make_profile(max_sequences=1)))
     server.submit([make_request("starving", score=-1.0, replay_output_tokens=1)])
     for index in range(5):
@@ -113,7 +111,7 @@ def test_threshold_counts_steps_without_being_scheduled() -> None:
 
 
 def test_quantum_protects_a_promoted_request_from_eviction_and_runs_out() -> None:
-    scheduler = Scheduler(Ranking(), StarvationSettings(max_wait_s=1.0, quantum_steps=2))
+    scheduler = Scheduler(Ranking(), SchedulerSettings(StarvationSettings(max_wait_s=1.0, quantum_steps=2)))
     scheduler.submit(make_request("promoted", score=-9.0))
     scheduler.plan(1.0, ONE_SLOT)
     scheduler.submit(make_request("better", score=9.0, arrival_s=1.0))
@@ -155,7 +153,7 @@ def test_deadlines_find_waiting_and_running_requests(phase: Phase) -> None:
 
 
 def test_rescoring_reorders_but_keeps_promotions() -> None:
-    scheduler = Scheduler(Ranking(), StarvationSettings(max_wait_s=10.0))
+    scheduler = Scheduler(Ranking(), SchedulerSettings(StarvationSettings(max_wait_s=10.0)))
     due, first, second = (
         make_request("due", score=-5.0),
         make_request("a", score=2.0, arrival_s=9.0),
@@ -163,11 +161,10 @@ def test_rescoring_reorders_but_keeps_promotions() -> None:
     )
     for request in (due, first, second):
         scheduler.submit(request)
-    scheduler.plan(10.0, EngineRoom(sequences=0, batched_tokens=0, kv_blocks=0))
-    scheduler.rescore([(due, -9.0, 1.0), (first, 1.0, 1.0), (second, 2.0, 1.0)])
-    assert [r.id for r in scheduler.waiting_in_order()] == ["due", "b", "a"]
-    assert [scheduler.place(r) for r in (due, second, first)] == [0, 1, 2]
+    scheduler.rescore([(due, -9.0, 1.0, 2.0), (first, 1.0, 1.0, 2.0), (second, 2.0, 1.0, 2.0)])
+    assert [scheduler.place(r, 10.0) for r in (second, first, due)] == [0, 1, 2], "places go by key"
     scheduler.check_integrity()
+    assert start_order(scheduler, 10.0) == ["due", "b", "a"]
 
 
 def test_a_score_that_is_not_a_number_never_enters_the_queue() -> None:
@@ -186,36 +183,67 @@ def test_submitting_twice_is_refused() -> None:
         scheduler.submit(request)
 
 
-class _Spy:
-    """A policy that fails when anything looks at the recorded answer."""
+class _Sealed(Request):
+    """A request whose recorded answer nobody may read."""
 
-    def __init__(self, policy: Policy) -> None:
-        self.name = policy.name
-        self.needs_expected_tokens = policy.needs_expected_tokens
-        self._policy = policy
+    @property
+    def replay_output_tokens(self) -> int:
+        raise AssertionError("read the recorded answer")
 
-    def key(self, request: object) -> float:
-        class Guarded:
-            def __getattr__(self, name: str) -> object:
-                if name == "replay_output_tokens":
-                    raise AssertionError("read the recorded answer")
-                return getattr(request, name)
-
-        return self._policy.key(Guarded())  # type: ignore[arg-type]
+    @replay_output_tokens.setter
+    def replay_output_tokens(self, value: int | None) -> None: ...
 
 
-@pytest.mark.parametrize(
-    ("name", "oracle"), [("fcfs", False), ("ranking", False), ("aged_ranking", False), ("sjf", True)]
-)
-def test_only_oracles_read_the_recorded_answer(name: str, oracle: bool) -> None:
-    scheduler = Scheduler(_Spy(make_policy(name)))
-    request = make_request("r", replay_output_tokens=7)
-    if oracle:
-        with pytest.raises(AssertionError, match="recorded answer"):
-            scheduler.submit(request)
-    else:
+def _exercise(scheduler: Scheduler) -> None:
+    """Every decision there is: order, admission, eviction for another, victims, scores, places."""
+    room = EngineRoom(sequences=2, batched_tokens=2048, kv_blocks=1000)
+    full = EngineRoom(sequences=0, batched_tokens=2048, kv_blocks=1000)
+    requests: list[Request] = [
+        _Sealed(
+            id=f"r{i}",
+            arrival_s=float(i),
+            prompt_tokens=16,
+            max_tokens=900,
+            score=-float(i),
+            expected_tokens=500.0 - 50 * i,
+            expected_tokens_p90=700.0,
+            tenant="ab"[i % 2],
+            deadline_s=100.0 - i,
+        )
+        for i in range(6)
+    ]
+    for request in requests[:4]:
         scheduler.submit(request)
-        assert start_order(scheduler) == ["r"]
+    started = scheduler.plan(4.0, room).started
+    for request in started:
+        request.kv_tokens, request.decoding, request.output_tokens = 17, True, 40
+        scheduler.produced(request, 40)
+    for request in requests[4:]:
+        scheduler.submit(request)
+    scheduler.plan(5.0, full)
+    scheduler.select_victim(5.0)
+    scheduler.rescore([(request, 1.0, 10.0, 20.0) for request in requests])
+    for request in requests:
+        if request.phase is Phase.WAITING:
+            scheduler.place(request, 6.0)
+    scheduler.step_done()
+    for _ in range(20):
+        scheduler.plan(7.0, room)
+    assert scheduler.waiting == 0
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_only_oracles_read_the_recorded_answer(name: str) -> None:
+    settings = SchedulerSettings(
+        starvation=StarvationSettings(threshold_steps=1, max_wait_s=6.5),
+        preemption=Preemption(enabled=True, margin=0.0),
+        kv_reservation=KvReservation.PREDICTED,
+    )
+    if name in ("sjf", "srtf"):
+        with pytest.raises(AssertionError, match="recorded answer"):
+            _exercise(Scheduler(make_policy(name), settings))
+    else:
+        _exercise(Scheduler(make_policy(name), settings))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +255,7 @@ def test_impossible_bounds_are_refused(bad: dict[str, float]) -> None:
 
 
 def test_unknown_policy_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="aged_ranking, fcfs, ranking, sjf"):
+    with pytest.raises(ValueError, match="aged_ranking, classification, cost_aware, edf, fcfs"):
         make_policy("lifo")
 
 
@@ -241,8 +269,8 @@ def test_requests_without_a_score_wait_behind_the_others_in_order_of_arrival(pol
 
 
 def test_requests_due_at_the_same_plan_start_by_arrival() -> None:
-    scheduler = Scheduler(Ranking(), StarvationSettings(threshold_steps=1))
-    scheduler.submit(make_request("late", arrival_s=2.0, score=1.0))
+    scheduler = Scheduler(Ranking(), SchedulerSettings(StarvationSettings(threshold_steps=1)))
     scheduler.submit(make_request("early", arrival_s=1.0, score=0.0))
+    scheduler.submit(make_request("late", arrival_s=2.0, score=1.0))
     scheduler.step_done()
     assert start_order(scheduler, 3.0) == ["early", "late"]

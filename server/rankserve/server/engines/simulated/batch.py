@@ -1,8 +1,13 @@
 """The simulated LLM's batch, one step at a time and without a clock.
 
-Continuous batching as vLLM does it: each step, every prefilled sequence decodes one token, and what is left
-of the step's token budget prefills the others in chunks. The step that completes a prefill produces the
-sequence's next token. A preempted sequence loses its KV blocks and recomputes its whole prefix.
+Continuous batching as vLLM does it. A step has three parts: each sequence that decodes takes the KV block its
+next token needs, evicting others where there is none; unless that happened, waiting requests are admitted;
+then every prefilled sequence decodes one token, and what is left of the step's token budget prefills the
+others in chunks. The step that completes a prefill produces the sequence's next token.
+
+A preempted sequence recomputes its prefix, but for what it finds of it in the prefix cache. Or, if the engine
+swaps, one that was decoding keeps its KV on the host and brings it back when it resumes; the transfers, which
+nothing overlaps, lengthen the next step. Host memory has no bound.
 """
 
 from collections.abc import Callable
@@ -11,12 +16,9 @@ from dataclasses import dataclass
 from rankserve.server.engines.contract import TokensProduced
 from rankserve.server.engines.simulated.answers import token_text
 from rankserve.server.engines.simulated.kv_blocks import KvBlockPool
-from rankserve.server.engines.simulated.profiles import Profile
+from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.request import Request
-
-# Share of the KV cache that admission leaves for running sequences to grow into, as in vLLM.
-WATERMARK = 0.01
 
 
 @dataclass(slots=True, eq=False)
@@ -28,19 +30,35 @@ class _Sequence:
 
 @dataclass(slots=True, frozen=True)
 class Step:
-    """What one step does, and how long it takes in simulated ms."""
+    """What one step does, and how long it takes in simulated ms.
 
-    decoding: tuple[_Sequence, ...]
-    prefilling: tuple[tuple[_Sequence, int], ...]
+    Attributes:
+        work: each sequence, in order of admission, with the tokens it prefills; 0 if it decodes one.
+        duration_ms: how long that takes.
+    """
+
+    work: tuple[tuple[_Sequence, int], ...]
     duration_ms: float
 
 
 class SimulatedBatch:
-    """The sequences an LLM works on, and their KV blocks."""
+    """The sequences an LLM works on, and their KV blocks.
 
-    def __init__(self, profile: Profile) -> None:
+    Args:
+        profile: the LLM.
+        swaps: whether a preempted sequence keeps its KV on the host.
+    """
+
+    def __init__(self, profile: Profile, *, swaps: bool = False) -> None:
         self.profile = profile
-        self.kv = KvBlockPool(profile.kv_blocks, profile.block_size)
+        self.kv = KvBlockPool(
+            profile.kv_blocks,
+            profile.block_size,
+            shared=profile.shared_prefix_tokens // profile.block_size,
+            prefix_caching=profile.prefix_caching,
+        )
+        self._swaps = swaps
+        self._swap_ms = 0.0
         self._sequences: dict[str, _Sequence] = {}
 
     def __len__(self) -> int:
@@ -53,9 +71,28 @@ class SimulatedBatch:
             batched_tokens=self.profile.max_batched_tokens
             - sum(sequence.to_prefill or 1 for sequence in self._sequences.values()),
             kv_blocks=self.kv.free,
-            kv_blocks_reserved=int(WATERMARK * self.kv.total) if self._sequences else 0,
+            kv_blocks_reserved=int(self.profile.watermark * self.kv.total) if self._sequences else 0,
             block_size=self.profile.block_size,
+            kv_blocks_shared=self.kv.shared,
         )
+
+    def hold_blocks(self, select_victim: Callable[[], Request | None]) -> bool:
+        """Gives each decoding sequence the KV block for its next token, evicting victims where there is none.
+
+        Returns whether nobody had to be evicted: only then may requests be admitted before `begin_step`.
+        """
+        undisturbed = True
+        for sequence in [s for s in self._sequences.values() if not s.to_prefill]:
+            request = sequence.request
+            while self._holds(sequence) and not self.kv.try_hold(request.id, request.prefix_tokens):
+                victim = select_victim()
+                if victim is None:
+                    raise RuntimeError(f"request {request.id} alone needs more KV blocks than there are")
+                self.preempt(victim)
+                undisturbed = False
+            if self._holds(sequence):
+                request.kv_tokens = request.prefix_tokens
+        return undisturbed
 
     def admit(self, request: Request, output_length: int) -> None:
         """Takes in a request whose whole answer has this many tokens.
@@ -63,61 +100,80 @@ class SimulatedBatch:
         Raises:
             RuntimeError: its prefix does not fit; the plan was wrong.
         """
-        if not self.kv.try_hold(request.id, request.prefix_tokens):
+        tokens = request.prefix_tokens
+        cached = 0
+        if request.preemptions and not request.swapped:
+            cached = self.kv.take_again(request.id, tokens)
+        if not self.kv.try_hold(request.id, tokens):
             raise RuntimeError(f"request {request.id} was admitted without room for its prefix")
-        self._sequences[request.id] = _Sequence(request, output_length, to_prefill=request.prefix_tokens)
+        if request.swapped:
+            to_prefill = 0
+            self._swap_ms += self.profile.swap_ms_per_token * tokens
+        else:
+            known = self.profile.shared_prefix_tokens + cached * self.kv.block_size
+            to_prefill = max(1, tokens - known)
+        request.kv_tokens, request.decoding, request.swapped = tokens, not to_prefill, False
+        self._sequences[request.id] = _Sequence(request, output_length, to_prefill)
+
+    def preempt(self, request: Request) -> None:
+        """Drops a request that is to resume later."""
+        if request.decoding and self._swaps:
+            request.swapped = True
+            self._swap_ms += self.profile.swap_ms_per_token * request.prefix_tokens
+        self.evict(request)
 
     def evict(self, request: Request) -> None:
         """Drops a request, if it is here, and frees its blocks."""
-        if self._sequences.pop(request.id, None) is not None:
-            self.kv.release(request.id)
+        sequence = self._sequences.pop(request.id, None)
+        if sequence is not None:
+            # The last token of a decoding sequence has no KV yet.
+            self.kv.release(request.id, request.prefix_tokens - (sequence.to_prefill or 1))
+            request.kv_tokens, request.decoding = 0, False
 
-    def begin_step(self, select_victim: Callable[[], Request | None]) -> Step | None:
-        """Packs the next step, evicting victims where KV blocks run out. None if there is nothing to do."""
-        decoding = [s for s in self._sequences.values() if not s.to_prefill]
-        for sequence in decoding:
-            self._make_room(sequence, select_victim)
-        decoding = [s for s in decoding if self._holds(s)]
-        tokens_left = self.profile.max_batched_tokens - len(decoding)
-        prefilling: list[tuple[_Sequence, int]] = []
+    def begin_step(self) -> Step | None:
+        """Packs the next step. None if there is nothing to do."""
+        decoding = sum(not sequence.to_prefill for sequence in self._sequences.values())
+        tokens_left = self.profile.max_batched_tokens - decoding
+        work: list[tuple[_Sequence, int]] = []
         for sequence in self._sequences.values():
-            if sequence.to_prefill and tokens_left:
-                chunk = min(sequence.to_prefill, tokens_left)
+            chunk = min(sequence.to_prefill, tokens_left)
+            if chunk > 0 or not sequence.to_prefill:
                 tokens_left -= chunk
-                prefilling.append((sequence, chunk))
-        if not decoding and not prefilling:
+                work.append((sequence, chunk))
+        if not work:
             return None
-        duration_ms = self.profile.step_ms(
-            prefill_tokens=sum(chunk for _, chunk in prefilling),
-            decode_sequences=len(decoding),
-            context_tokens=sum(s.request.prompt_tokens + s.request.output_tokens for s in decoding),
-        )
-        return Step(tuple(decoding), tuple(prefilling), duration_ms)
+        duration_ms = self._swap_ms + self._step_ms(work)
+        self._swap_ms = 0.0
+        return Step(tuple(work), duration_ms)
 
     def end_step(self, step: Step) -> list[TokensProduced]:
         """The tokens the step produced. Sequences evicted since it began produce none."""
         produced: list[TokensProduced] = []
-        for sequence, chunk in step.prefilling:
+        for sequence, chunk in step.work:
             if self._holds(sequence):
                 sequence.to_prefill -= chunk
                 if not sequence.to_prefill:
                     produced.append(self._next_token(sequence))
-        produced.extend(self._next_token(sequence) for sequence in step.decoding if self._holds(sequence))
         return produced
 
     def _holds(self, sequence: _Sequence) -> bool:
         return self._sequences.get(sequence.request.id) is sequence
 
-    def _make_room(self, sequence: _Sequence, select_victim: Callable[[], Request | None]) -> None:
-        request = sequence.request
-        while self._holds(sequence) and not self.kv.try_hold(request.id, request.prefix_tokens):
-            victim = select_victim()
-            if victim is None:
-                raise RuntimeError(f"request {request.id} alone needs more KV blocks than there are")
-            self.evict(victim)
+    def _step_ms(self, work: list[tuple[_Sequence, int]]) -> float:
+        # The KV of a sequence's last token is written by the step that decodes the next.
+        contexts = [s.request.prefix_tokens - 1 for s, chunk in work if not chunk]
+        return self.profile.step_ms(
+            prefill_tokens=sum(chunk for _, chunk in work),
+            decode_sequences=len(contexts),
+            context_tokens=sum(contexts),
+            prefill_history_tokens=sum(chunk * (s.request.prefix_tokens - s.to_prefill) for s, chunk in work),
+            longest_context=max(contexts, default=0),
+            sampled_sequences=sum(chunk == s.to_prefill for s, chunk in work),
+        )
 
     def _next_token(self, sequence: _Sequence) -> TokensProduced:
         request = sequence.request
+        request.decoding = True
         text = token_text(request.output_tokens)
         request.output_tokens += 1
         finished = ""

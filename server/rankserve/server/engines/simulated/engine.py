@@ -40,7 +40,8 @@ class SimulatedEngine:
         }
         if "kv_blocks" in given:
             given["max_model_len"] = min(profile.max_model_len, given["kv_blocks"] * profile.block_size)
-        self._batch = SimulatedBatch(replace(profile, **given))
+        self._batch = SimulatedBatch(replace(profile, **given), swaps=settings.swaps)
+        self._swaps = settings.swaps
         self._seed = settings.seed
         self._time_scale = settings.time_scale
         self._clock = clock
@@ -63,6 +64,8 @@ class SimulatedEngine:
             max_model_len=profile.max_model_len,
             kv_blocks=profile.kv_blocks,
             block_size=profile.block_size,
+            preempts=True,
+            restart_steps_per_token=profile.restart_steps_per_token(swaps=self._swaps),
         )
 
     @property
@@ -83,9 +86,13 @@ class SimulatedEngine:
     async def run(self, host: EngineHost) -> None:
         step_end_s: float | None = None
         while True:
-            for assignment in host.plan(self._batch.room()):
-                self._batch.admit(assignment.request, self._output_length(assignment))
-            step = self._batch.begin_step(host.select_victim)
+            if self._batch.hold_blocks(host.select_victim):
+                plan = host.plan(self._batch.room())
+                for request in plan.evicted:
+                    self._batch.preempt(request)
+                for assignment in plan.starting:
+                    self._batch.admit(assignment.request, self._output_length(assignment))
+            step = self._batch.begin_step()
             if step is None:
                 self._batch.kv.check_integrity()
                 step_end_s = None

@@ -1,0 +1,115 @@
+"""The waiting requests of one priority: a lane for each tenant."""
+
+from collections.abc import Iterator
+
+from rankserve.server.scheduling.due import DueIndex
+from rankserve.server.scheduling.fair_share import Turns
+from rankserve.server.scheduling.lane import BucketLane, Entry, Lane
+from rankserve.server.scheduling.policies import BucketPolicy, Policy
+from rankserve.server.scheduling.request import Request
+from rankserve.server.scheduling.starvation import Starvation
+
+# Tenants with nothing waiting are kept until there are this many more than at the last look.
+_IDLE_TENANTS = 1024
+
+
+class Band:
+    """Who waits at one priority.
+
+    Attributes:
+        priority: of its requests.
+        lanes: by tenant.
+        sole: the only lane, as long as there has been no more than one.
+        turns: the order of the lanes once there were several.
+        busy_lanes: how many have requests.
+        due: tells who of them is due; None while no starvation bound is on.
+    """
+
+    __slots__ = ("_forget_at", "_policy", "_seen", "busy_lanes", "due", "lanes", "priority", "sole", "turns")
+
+    def __init__(self, priority: int, policy: Policy, starvation: Starvation | None) -> None:
+        self.priority = priority
+        self.lanes: dict[str, Lane] = {}
+        self.sole: Lane | None = None
+        self.turns = Turns()
+        self.busy_lanes = 0
+        self.due = None if starvation is None else DueIndex(starvation)
+        self._policy = policy
+        self._seen = 0
+        self._forget_at = _IDLE_TENANTS
+
+    def __lt__(self, other: "Band") -> bool:
+        return self.priority < other.priority
+
+    def __len__(self) -> int:
+        return sum(len(entries) for lane in self.lanes.values() for entries in lane.heaps())
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The live entries, in no order."""
+        return self.sample(1)
+
+    def sample(self, stride: int) -> Iterator[Entry]:
+        """The live ones among every so-many-th entry of its heaps."""
+        skip = 0
+        for lane in self.lanes.values():
+            for entries in lane.heaps():
+                yield from (entry for entry in entries.heap[skip::stride] if entry[3].queue_entry is entry)
+                skip = (skip - len(entries.heap)) % stride
+
+    def lane(self, tenant: str) -> Lane:
+        """The tenant's lane, made where there is none."""
+        lane = self.lanes.get(tenant)
+        return self._add_lane(tenant) if lane is None else lane
+
+    def watch(self, request: Request) -> None:
+        if self.due is not None:
+            self.due.watch(request)
+
+    def unwatch(self) -> None:
+        if self.due is not None:
+            self.due.forget()
+
+    def first_by_policy(self, now_s: float) -> Request:
+        """Whom fair share and policy would start next; there must be one."""
+        lane = self.turns.first() if self.sole is None else self.sole
+        if lane is None:
+            raise RuntimeError(f"band {self.priority} counts {self.busy_lanes} lanes with requests, has none")
+        return lane.first(now_s)
+
+    def check_integrity(self) -> None:
+        """Raises RuntimeError if its books contradict each other."""
+        for lane in self.lanes.values():
+            for entries in lane.heaps():
+                entries.check_integrity()
+            if lane.busy_heaps != sum(1 for entries in lane.heaps() if len(entries)):
+                raise RuntimeError("scheduler integrity: a lane miscounts its heaps")
+            if self.sole is None and lane.busy_heaps and not lane.has_turn:
+                raise RuntimeError("scheduler integrity: a tenant with waiting requests gets no turn")
+        if self.busy_lanes != sum(1 for lane in self.lanes.values() if lane.busy_heaps):
+            raise RuntimeError("scheduler integrity: a band miscounts its lanes")
+
+    def _add_lane(self, tenant: str) -> Lane:
+        if len(self.lanes) >= self._forget_at:
+            self._forget_idle()
+        # Tenants not seen before start at the others' level, and so do those that were forgotten.
+        counter = self.turns.floor() if self.lanes else 0.0
+        if isinstance(self._policy, BucketPolicy):
+            lane: Lane = BucketLane(self, self._seen, counter, self._policy)
+        else:
+            lane = Lane(self, self._seen, counter)
+        if self.sole is not None:
+            if self.sole.busy_heaps:
+                self.turns.join(self.sole)
+            self.sole = None
+        elif not self._seen:
+            self.sole = lane
+        self._seen += 1
+        self.lanes[tenant] = lane
+        return lane
+
+    def _forget_idle(self) -> None:
+        floor = self.turns.floor()
+        for tenant, lane in list(self.lanes.items()):
+            if not lane.busy_heaps and lane.counter <= floor:
+                del self.lanes[tenant]
+        self._forget_at = len(self.lanes) + _IDLE_TENANTS
