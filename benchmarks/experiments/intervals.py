@@ -1,0 +1,48 @@
+"""Means over seeds, and how sure they are."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(slots=True, frozen=True)
+class Interval:
+    """A mean and the half width of its 95 % t-interval; 0 for a single value or equal ones."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        """The mean to three significant digits, and the half width to as many decimals."""
+        decimals = _decimals(self.mean)
+        return f"{self.mean:,.{decimals}f} ± {self.half_width:,.{decimals}f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The interval of the mean of independent values, one a seed."""
+    array = np.asarray(values, np.float64)
+    if len(array) < 2:
+        return Interval(float(array.mean()), 0.0)
+    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(array) - 1))
+    return Interval(float(array.mean()), quantile * float(array.std(ddof=1)) / math.sqrt(len(array)))
+
+
+def ratios(values: Sequence[float], bases: Sequence[float]) -> Interval:
+    """The interval of value / base, seed by seed: both ran on the same requests."""
+    return interval([value / base for value, base in zip(values, bases, strict=True)])
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{value:,.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    if value == 0 or not math.isfinite(value):
+        return 0
+    return min(max(2 - math.floor(math.log10(abs(value))), 0), 6)

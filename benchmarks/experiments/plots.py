@@ -1,0 +1,53 @@
+"""The look of the plots."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from rankserve.client.evaluation.plots import BASELINE_COLOUR, COLOURS, STYLE
+
+WIDTH_INCHES = 9.5
+DPI = 100
+MARKERS = "osD^vP*X"
+
+
+def panels(count: int, height_inches: float = 3.6, *, share_y: bool = False) -> tuple[Figure, list[Any]]:
+    """A figure with this many plots side by side."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+        axes = figure.subplots(1, count, squeeze=False, sharey=share_y)
+    return figure, list(axes.flat)
+
+
+def look(index: int, label: str) -> dict[str, Any]:
+    """Colour and marker of the index-th policy; FCFS is grey and the oracle black in every plot."""
+    if label.startswith("FCFS"):
+        return {"color": BASELINE_COLOUR, "marker": "o", "markersize": 4}
+    if label.startswith("oracle"):
+        return {"color": "black", "marker": "x", "markersize": 5, "linestyle": "--"}
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4,
+    }
+
+
+def plain_numbers(axis: Any) -> None:
+    """0.1, 1, 10 on a log axis, not powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def legend_above(figure: Figure, axes: Any, columns: int = 5) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    with mpl.rc_context(STYLE):
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
+
+
+def save(figure: Figure, path: Path) -> None:
+    with mpl.rc_context(STYLE):
+        FigureCanvasAgg(figure)
+        figure.savefig(path, dpi=DPI, metadata={"Software": None})
