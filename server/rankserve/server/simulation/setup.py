@@ -186,9 +186,12 @@ def _ranks(
     if isinstance(policy, BucketPolicy):
         bucket = np.asarray(policy.bucket(columns.as_request()), np.float64)
     priorities, requests.band = np.unique(columns.priority, return_inverse=True)
-    group_keys, requests.group = np.unique(
-        np.stack([requests.band, tenant], axis=1), axis=0, return_inverse=True
+    # Tenants of a band in order of their first request, which breaks ties between them.
+    pairs, first, pair = np.unique(
+        np.stack([requests.band, tenant], axis=1), axis=0, return_index=True, return_inverse=True
     )
+    order = np.lexsort([first, pairs[:, 0]])
+    group_keys, requests.group = pairs[order], np.argsort(order)[pair]
     lane_keys, requests.lane = np.unique(
         np.stack([requests.group, bucket], axis=1), axis=0, return_inverse=True
     )
