@@ -10,6 +10,7 @@ from rankserve.cli.models import models_app
 from rankserve.cli.profile import profile_app
 from rankserve.cli.report import report
 from rankserve.cli.serve import serve
+from rankserve.cli.simulate import simulate
 from rankserve.cli.train import train
 
 app = typer.Typer(
@@ -25,5 +26,6 @@ app.command()(export)
 app.add_typer(models_app, name="models")
 app.command()(serve)
 app.command()(load)
+app.command()(simulate)
 app.command()(report)
 app.add_typer(profile_app, name="profile")

@@ -16,7 +16,7 @@ def render(report: Report) -> str:
         for row in latency_rows(report)
     ]
     rows += [[row.name, *row.cells] for row in outcome_rows(report)]
-    return "\n".join([*_aligned([["", *labels], *rows]), *_notes(report)]) + "\n"
+    return "\n".join([*aligned([["", *labels], *rows]), *_notes(report)]) + "\n"
 
 
 def render_run(metrics: RunMetrics) -> str:
@@ -28,7 +28,7 @@ def render_run(metrics: RunMetrics) -> str:
         values = (summary.mean, summary.p50, summary.p90, summary.p99, summary.max)
         return [name, *map(number, values)]
 
-    latency = _aligned(
+    latency = aligned(
         [
             [metrics.policy, "mean", "p50", "p90", "p99", "max"],
             spread("E2E latency, s", metrics.e2e_s),
@@ -59,7 +59,8 @@ def _notes(report: Report) -> list[str]:
     return ["", *(f"! {warning}" for warning in report.warnings)] if report.warnings else []
 
 
-def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines with the cells of each column below each other: the first to the left, the others to the right."""
     rows = list(rows)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
