@@ -134,7 +134,9 @@ def run_command(options: SimulateOptions, say: Callable[[str], None], progress: 
     scores = _ranker_scores(options, workload, policies, progress)
     if scores is not None and scores.expected_tokens is None:
         _check_calibration(options, policies, scores)
-    simulation = Simulation(policies, profile, _settings(options), options.replicas, name, options.score_tau)
+    simulation = Simulation(
+        policies, profile, _settings(options), options.replicas, name, _further_settings(options)
+    )
     _announce(simulation, say, progress)
     return _run(options, simulation, workload, scores, say, progress)
 
@@ -194,6 +196,13 @@ def _settings(options: SimulateOptions) -> SimulationSettings:
         preemption_margin=options.preemption_margin,
         kv_reservation=options.kv_reservation,
     )
+
+
+def _further_settings(options: SimulateOptions) -> dict[str, float]:
+    further = {} if options.score_tau is None else {"score_tau": options.score_tau}
+    if AgedRanking.name in options.policy:
+        further["ageing_tokens_per_s"] = options.ageing_tokens_per_s
+    return further
 
 
 def _needs_scores(policy: Policy) -> bool:

@@ -64,8 +64,9 @@ class SeededRequests:
         if self.scores is not None:
             shared["score"] = np.where(fits, self.scores.score, np.nan)
         if not fits.all():
-            shared["error"] = np.where(
-                fits, "", "prompt and answer are longer than the model's max_model_len"
+            # Objects, since texts of one width would all be as long as the longest.
+            shared["error"] = np.where(fits, "", "prompt and answer exceed the model's max_model_len").astype(
+                object
             )
         return shared
 

@@ -3,14 +3,15 @@
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Simulation:
         settings: of each scheduler.
         replicas: engines that the requests are dealt to in turn, each with a queue of its own.
         workload_name: for the record.
-        score_tau: of degraded scores, for the record; None for those of a ranker.
+        further_settings: for the record, beside those of the scheduler.
     """
 
     policies: tuple[Policy, ...]
@@ -50,7 +51,7 @@ class Simulation:
     settings: SimulationSettings
     replicas: int = 1
     workload_name: str = ""
-    score_tau: float | None = None
+    further_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def is_compiled(self, policy: Policy) -> bool:
         """Whether the compiled simulation is here and knows the policy; else it runs step by step."""
@@ -97,18 +98,14 @@ def run_all(
                 engines = min(simulation.replicas, len(requests.columns))
                 coming.append((requests, policy, engines))
                 for engine in range(engines):
-                    yield _call(simulation, policy, requests, slice(engine, None, engines), number)
+                    part = requests.columns.take(slice(engine, None, engines))
+                    yield partial(_simulate, simulation, policy, part, partial(report, number))
                     number += 1
 
-    def _call(
-        simulation: Simulation, policy: Policy, requests: SeededRequests, dealt: slice, number: int
-    ) -> Callable[[], tuple[Outcome, float]]:
-        def report(arrived: int) -> None:
-            if stop.is_set():
-                raise StoppedError("the simulation was stopped")
-            on_progress(number, arrived)
-
-        return lambda: _simulate(simulation, policy, requests.columns.take(dealt), report)
+    def report(number: int, arrived: int) -> None:
+        if stop.is_set():
+            raise StoppedError("the simulation was stopped")
+        on_progress(number, arrived)
 
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as executor, closing(in_order(executor, calls(), ahead=cores)) as outcomes:
@@ -123,9 +120,7 @@ def run_all(
                     simulation.profile,
                     simulation.settings,
                     workload_name=simulation.workload_name,
-                    further_settings={}
-                    if simulation.score_tau is None
-                    else {"score_tau": simulation.score_tau},
+                    further_settings=simulation.further_settings,
                     started_at=started_at,
                     wall_s=sum(seconds for _, seconds in parts),
                 )

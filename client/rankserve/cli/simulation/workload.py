@@ -15,7 +15,7 @@ from rankserve.records.workload import WorkloadRecord
 
 @dataclass(slots=True, frozen=True, eq=False)
 class SimulationWorkload:
-    """Requests in the order of their file, each attribute of shape [requests] or empty where nothing is known.
+    """Requests in the order of their file, each attribute of shape [requests], or empty where it says so.
 
     Attributes:
         id: unique texts.
@@ -114,7 +114,7 @@ def repeat_to(workload: SimulationWorkload, count: int) -> SimulationWorkload:
     size = len(workload)
     source = np.arange(count) % size
     rounds = np.arange(count) // size
-    suffix = np.where(rounds > 0, np.char.add(".", (rounds + 1).astype(str)), "")
+    again = np.array(["", *(f".{number}" for number in range(2, rounds[-1] + 2))])
     columns: dict[str, Any] = {}
     for field in fields(SimulationWorkload):
         values = getattr(workload, field.name)
@@ -129,7 +129,7 @@ def repeat_to(workload: SimulationWorkload, count: int) -> SimulationWorkload:
         # The pause between the last request and the first is an average one.
         round_s = span_s * size / (size - 1) if size > 1 else 0.0
         arrival_s = arrival_s[source] + rounds * round_s
-    return replace(repeated, id=np.char.add(repeated.id, suffix), arrival_s=arrival_s)
+    return replace(repeated, id=np.char.add(repeated.id, again[rounds]), arrival_s=arrival_s)
 
 
 def _numbered(count: int) -> Texts:

@@ -60,7 +60,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with the cells of each column below each other: the first to the left, the others to the right."""
+    """Lines, the cells of a column below each other: the first column to the left, others to the right."""
     rows = list(rows)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return [
