@@ -14,12 +14,19 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.experiments import latency
+from benchmarks.experiments import burst, latency, samples, starvation, tau, trace
 from benchmarks.experiments.bench import DATA, OUTPUT, PAGE, Bench
 from benchmarks.experiments.page import machine, write_page, write_section
 
 # In the page's order.
-EXPERIMENTS = {"latency": latency}
+EXPERIMENTS = {
+    "latency": latency,
+    "tau": tau,
+    "starvation": starvation,
+    "samples": samples,
+    "burst": burst,
+    "trace": trace,
+}
 
 
 def main() -> None:

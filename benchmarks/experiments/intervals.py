@@ -18,9 +18,9 @@ class Interval:
     half_width: float
 
     def __str__(self) -> str:
-        """The mean to three significant digits, and the half width to as many decimals."""
-        decimals = _decimals(self.mean)
-        return f"{self.mean:,.{decimals}f} ± {self.half_width:,.{decimals}f}"
+        """The mean to three significant digits; the half width to its first, or to as many decimals."""
+        half_width = f"{self.half_width:,.{max(_decimals(self.mean), _first_decimal(self.half_width))}f}"
+        return f"{number(self.mean)} ± {half_width}"
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -40,6 +40,17 @@ def ratios(values: Sequence[float], bases: Sequence[float]) -> Interval:
 def number(value: float) -> str:
     """Three significant digits, without an exponent."""
     return f"{value:,.{_decimals(value)}f}"
+
+
+def percent(values: Sequence[float]) -> str:
+    """The interval of shares."""
+    mean = interval(values)
+    return f"{mean.mean:.1%} ± {mean.half_width:.1%}"
+
+
+def _first_decimal(value: float) -> int:
+    """Decimals up to the first digit that is not 0."""
+    return min(-math.floor(math.log10(value)), 6) if value > 0 else 0
 
 
 def _decimals(value: float) -> int:

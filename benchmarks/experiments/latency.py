@@ -1,11 +1,11 @@
-"""Latency against load, on real prompts with a real ranker's scores (Fu et al. 2024, figure 3)."""
+"""Latency against load, on real prompts with a real ranker's scores (Fu et al. 2024)."""
 
 import numpy as np
 from benchmarks.experiments import plots
 from benchmarks.experiments.arrivals import poisson
 from benchmarks.experiments.bench import Bench, Section, describe, engine
 from benchmarks.experiments.contenders import EVERYONE, FCFS, MLFQ, ORACLE, RANKING
-from benchmarks.experiments.intervals import interval, number, ratios
+from benchmarks.experiments.intervals import interval, number, percent, ratios
 from benchmarks.experiments.preparation import held_out
 from benchmarks.experiments.prompts import DATA_SETS, DataSet
 from benchmarks.experiments.runs import Figures, Results, Scenario, csv_rows, run_all
@@ -20,7 +20,7 @@ RATES = (2, 4, 8, 16, 32, 64)
 REQUESTS = 10_000
 # Where the oracle gains less than this share of FCFS's latency, there is no gap to close.
 SMALLEST_GAP = 0.02
-# s/token at 64 requests/s: FCFS, MLFQ, classification, ranking (Fu et al. 2024, figure 3).
+# s/token at 64 requests/s: FCFS, MLFQ, classification, ranking (Fu et al. 2024).
 PAPER = {
     "Llama-3-8B, LMSYS": (5.60, 1.28, 3.33, 0.78),
     "Llama-3-8B, ShareGPT": (3.92, 2.67, 3.22, 1.58),
@@ -63,7 +63,7 @@ def run(bench: Bench) -> Section:
             " the tail of E2E latency is another matter ([the tail](#the-tail-mean-against-p99))."
         ),
         paper=(
-            "The paper's figure 3 has the mean alone, from one run, for 8B and 70B on LMSYS and ShareGPT."
+            "The paper has the mean alone, from one run, for 8B and 70B on LMSYS and ShareGPT."
             " Its ratios are of another workload at another load relative to capacity: they show the shape,"
             " not the same quantity."
         ),
@@ -134,11 +134,6 @@ def gap_table(results: Results) -> str:
         shares = [_gap_shares(results, data_set, rate) for rate in RATES]
         rows.append([data_set.title, *(percent(each) if each else "no gap" for each in shares)])
     return markdown(["requests/s", *map(str, RATES)], rows)
-
-
-def percent(shares: list[float]) -> str:
-    mean = interval(shares)
-    return f"{mean.mean:.1%} ± {mean.half_width:.1%}"
 
 
 def tau_table(bench: Bench) -> str:

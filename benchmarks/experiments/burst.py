@@ -1,0 +1,139 @@
+"""A burst: everything arrives at once (Fu et al. 2024), with orders of different quality."""
+
+from functools import partial
+
+import numpy as np
+from benchmarks.experiments import plots
+from benchmarks.experiments.bench import Bench, Section, describe, engine
+from benchmarks.experiments.contenders import EVERYONE, FCFS, ORACLE, RANKING
+from benchmarks.experiments.intervals import Interval, interval, number, ratios
+from benchmarks.experiments.preparation import held_out
+from benchmarks.experiments.prompts import DATA_SETS, DataSet, Numbers, Prompts
+from benchmarks.experiments.runs import Figures, Results, Scenario, csv_rows, run_all
+from benchmarks.experiments.tables import markdown
+from benchmarks.experiments.workloads import drawn
+from matplotlib.figure import Figure
+
+from rankserve.client.evaluation.plots import BASELINE_COLOUR, COLOURS
+from rankserve.server.simulation.columns import RequestColumns
+
+TITLE = "A burst of 2,000"
+REQUESTS = 2_000
+# Mean s/token of 70B on ShareGPT and LMSYS, tau in brackets (Fu et al. 2024).
+PAPER = {
+    "another sample of the prompt": "0.46 (0.74), 0.34 (0.84)",
+    "ranking": "0.78 (0.54), 0.54 (0.62)",
+    "classification": "0.84 (0.49), 0.77 (0.58)",
+}
+BY_SAMPLE = "ranking by another sample"
+BY_MEAN = "ranking by the mean of other samples"
+
+
+def run(bench: Bench) -> Section:
+    results: Results = {}
+    profiles = {}
+    for data_set in DATA_SETS:
+        prompts, profile = held_out(bench, data_set), engine(data_set.profile)
+        profiles[data_set.title] = profile
+        everyone = partial(burst, bench, prompts, data_set, score=None)
+        results |= run_all(bench, [Scenario(data_set.title, profile, everyone)], EVERYONE)
+        for name, score in other_orders(prompts).items():
+            requests = partial(burst, bench, prompts, data_set, score=score)
+            runs = run_all(bench, [Scenario(data_set.title, profile, requests)], [RANKING])
+            results[data_set.title, name] = runs[data_set.title, RANKING.label]
+    gains = [f"{gain(results, each, RANKING.label)} on {each.title}" for each in DATA_SETS]
+    return Section(
+        shows=(
+            f"When {bench.count(REQUESTS):,} requests arrive at once, FCFS's mean normalised latency over"
+            f" ranking's is {', '.join(gains)}; the oracle's factor is"
+            f" {', '.join(str(gain(results, each, ORACLE.label)) for each in DATA_SETS)}."
+            " On Alpaca, ordering by another real answer to the same prompt, which bounds what a ranker can"
+            f" know, gives {gain(results, DATA_SETS[0], BY_SAMPLE)}, and by the mean of three others"
+            f" {gain(results, DATA_SETS[0], BY_MEAN)}."
+        ),
+        paper=(
+            "s/token (tau) of 70B, ShareGPT and LMSYS: "
+            + "; ".join(f"{name} {figures}" for name, figures in PAPER.items())
+            + ". FCFS is not in that table, and no p99."
+        ),
+        setting=(
+            f"{bench.count(REQUESTS):,} requests at t = 0, drawn with replacement from the held-out prompts."
+            f" {'; '.join(describe(profiles[each.title]) for each in DATA_SETS[1:])}; Alpaca on the first of"
+            " these. MLFQ preempts and recomputes."
+        ),
+        tables="\n".join(f"**{each.title}**\n\n{table(results, each)}" for each in DATA_SETS),
+        figure=draw(results),
+        rows=csv_rows(bench, results, profiles),
+    )
+
+
+def burst(
+    bench: Bench, prompts: Prompts, data_set: DataSet, seed: int, *, score: Numbers | None
+) -> RequestColumns:
+    arrival_s = np.zeros(bench.count(REQUESTS))
+    return drawn(prompts, arrival_s, np.random.default_rng(seed), data_set.longest_answer, score)
+
+
+def other_orders(prompts: Prompts) -> dict[str, Numbers]:
+    """Scores that other real answers to the same prompts give; none with one sample a prompt."""
+    others = prompts.other_tokens.astype(np.float64)
+    if not others.shape[1]:
+        return {}
+    return {BY_SAMPLE: -others[:, -1], BY_MEAN: -others.mean(axis=1)}
+
+
+def gain(results: Results, data_set: DataSet, name: str) -> Interval:
+    """FCFS's mean s/token over this one's."""
+    return ratios(
+        [each.mean_s_per_token for each in results[data_set.title, FCFS.label]],
+        [each.mean_s_per_token for each in results[data_set.title, name]],
+    )
+
+
+def table(results: Results, data_set: DataSet) -> str:
+    rows = []
+    for (title, name), runs in results.items():
+        if title == data_set.title:
+            rows.append([name, *_cells(runs), str(gain(results, data_set, name))])
+    return markdown(
+        [
+            "",
+            "mean s/token",
+            "p99 s/token",
+            "mean E2E, s",
+            "p99 E2E, s",
+            "waiting, mean / most",
+            "all done after, s",
+            "FCFS / this, mean s/token",
+        ],
+        rows,
+    )
+
+
+def _cells(runs: list[Figures]) -> list[str]:
+    waiting = float(np.mean([each.waiting_mean for each in runs]))
+    return [
+        str(interval([each.mean_s_per_token for each in runs])),
+        str(interval([each.p99_s_per_token for each in runs])),
+        str(interval([each.mean_e2e_s for each in runs])),
+        str(interval([each.p99_e2e_s for each in runs])),
+        f"{number(waiting)} / {max(each.waiting_max for each in runs):,}",
+        str(interval([each.end_s for each in runs])),
+    ]
+
+
+def draw(results: Results) -> Figure:
+    figure, grid = plots.panels(3, 3.4)
+    for axes, data_set in zip(grid, DATA_SETS, strict=True):
+        names = [name for title, name in results if title == data_set.title][::-1]
+        gains = [gain(results, data_set, name) for name in names]
+        axes.barh(
+            names,
+            [each.mean for each in gains],
+            xerr=[each.half_width for each in gains],
+            color=[BASELINE_COLOUR if name == FCFS.label else COLOURS[0] for name in names],
+            height=0.65,
+        )
+        axes.set(title=data_set.title, xlabel="FCFS / this, mean s/token")
+        axes.grid(visible=False, axis="y")
+    return figure

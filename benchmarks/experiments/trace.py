@@ -1,0 +1,121 @@
+"""A recorded service: Azure's conversation trace of 2023, as recorded and sped up to saturation."""
+
+from functools import partial
+
+import numpy as np
+from benchmarks.experiments import plots
+from benchmarks.experiments.arrivals import read_trace
+from benchmarks.experiments.bench import Bench, Section, describe, engine
+from benchmarks.experiments.contenders import EVERYONE, FCFS, RANKING
+from benchmarks.experiments.degraded import NoisyRanker
+from benchmarks.experiments.intervals import interval, number, ratios
+from benchmarks.experiments.runs import Figures, Results, Scenario, csv_rows, run_all
+from benchmarks.experiments.tables import markdown
+from benchmarks.experiments.workloads import capacity, predicted
+from matplotlib.figure import Figure
+
+from rankserve.server.simulation.columns import RequestColumns
+
+TITLE = "A recorded service"
+FILE = "azure2023_conv.csv.gz"
+REQUESTS = 19_366
+TAU = 0.6
+PROFILE = "a100-llama3-8b"
+# Shares of capacity; None is as recorded.
+LOADS = (None, 0.9, 1.0, 1.1)
+
+
+def run(bench: Bench) -> Section:
+    whole = read_trace(bench.data / "traces" / FILE)
+    count = bench.count(REQUESTS)
+    arrival_s, prompt_tokens, output_tokens = whole[0][:count], whole[1][:count], whole[2][:count]
+    profile = engine(PROFILE)
+    ranker = NoisyRanker.of(output_tokens, TAU)
+
+    def requests(seed: int, speed: float) -> RequestColumns:
+        draw = np.random.default_rng(seed)
+        return predicted(arrival_s / speed, prompt_tokens, output_tokens, ranker, draw)
+
+    recorded_rate = len(arrival_s) / (arrival_s[-1] - arrival_s[0])
+    most = capacity(requests(bench.seeds[0], 1.0), profile)
+    speeds = {load_name(load): (load or recorded_rate / most) * most / recorded_rate for load in LOADS}
+    scenarios = [Scenario(name, profile, partial(requests, speed=speed)) for name, speed in speeds.items()]
+    results = run_all(bench, scenarios, EVERYONE)
+    at_capacity = load_name(1.0)
+    gain = ratios(
+        [each.mean_s_per_token for each in results[at_capacity, FCFS.label]],
+        [each.mean_s_per_token for each in results[at_capacity, RANKING.label]],
+    )
+    tail = ratios(
+        [each.p99_e2e_s for each in results[at_capacity, RANKING.label]],
+        [each.p99_e2e_s for each in results[at_capacity, FCFS.label]],
+    )
+    return Section(
+        shows=(
+            f"As recorded the trace keeps one A100 {recorded_rate / most:.0%} busy and nothing is gained;"
+            f" sped up until its mean rate is the engine's capacity, ranking has {gain} times less mean s/token"
+            f" than FCFS, and {tail} times its p99 E2E latency."
+            " Prompts are five times longer than answers here, so that prefill, which no ranker shortens, is"
+            " half of the work."
+        ),
+        paper="No recorded arrivals: Poisson and gamma only.",
+        setting=(
+            f"{describe(profile)}. All {len(arrival_s):,} requests of {FILE} with their lengths and arrivals"
+            f" ({number(recorded_rate)}/s over {arrival_s[-1] / 60:.0f} minutes; capacity {number(most)}/s)."
+            f" The trace has no prompts: scores are degraded to tau {TAU} (see"
+            " [tau](#latency-against-kendalls-tau)), calibrated on the same lengths with other noise, and the"
+            " seeds draw only that noise, so FCFS and the oracle do not vary. Saturated runs end in overload:"
+            " at the end of the hour the trace is at its busiest."
+        ),
+        tables=table(results, {name: speed * recorded_rate for name, speed in speeds.items()}),
+        figure=draw_plot(results),
+        rows=csv_rows(bench, results, dict.fromkeys(speeds, profile)),
+    )
+
+
+def load_name(load: float | None) -> str:
+    return "as recorded" if load is None else f"{load:.0%} of capacity"
+
+
+def table(results: Results, rates: dict[str, float]) -> str:
+    parts = []
+    for name, rate in rates.items():
+        rows = [[each.label, *_cells(results[name, each.label])] for each in EVERYONE]
+        header = ["mean s/token", "p99 s/token", "mean E2E, s", "p99 E2E, s", "longest TTFT, s"]
+        parts.append(f"**{name}**, {number(rate)} requests/s\n")
+        parts.append(markdown(["", *header, "waiting, mean / most"], rows))
+    return "\n".join(parts)
+
+
+def _cells(runs: list[Figures]) -> list[str]:
+    names = ("mean_s_per_token", "p99_s_per_token", "mean_e2e_s", "p99_e2e_s", "longest_ttft_s")
+    waiting = float(np.mean([each.waiting_mean for each in runs]))
+    return [
+        *(str(interval([getattr(each, name) for each in runs])) for name in names),
+        f"{number(waiting)} / {max(each.waiting_max for each in runs):,}",
+    ]
+
+
+def draw_plot(results: Results) -> Figure:
+    figure, grid = plots.panels(2)
+    names = [load_name(load) for load in LOADS]
+    for axes, figure_name, title in zip(
+        grid, ("mean_s_per_token", "p99_e2e_s"), ("Mean s/token", "p99 E2E, s"), strict=True
+    ):
+        for index, contender in enumerate(EVERYONE):
+            means = [
+                interval([getattr(each, figure_name) for each in results[name, contender.label]])
+                for name in names
+            ]
+            axes.errorbar(
+                range(len(names)),
+                [each.mean for each in means],
+                yerr=[each.half_width for each in means],
+                label=contender.label,
+                **plots.look(index, contender.label),
+            )
+        axes.set(yscale="log", title=title)
+        axes.set_xticks(range(len(names)), [name.replace(" of ", "\nof ") for name in names])
+        plots.plain_numbers(axes.yaxis)
+    plots.legend_above(figure, grid[0], columns=7)
+    return figure
