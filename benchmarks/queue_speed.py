@@ -1,11 +1,12 @@
 """What the waiting queue costs: against a bare `heapq`, and against sorting again at each step.
 
-At each size the queue is filled, then each operation takes the first request and submits a new one, so the
-size stays. The keys are those of a queue in a steady state: they rise by one an operation and lie up to twice
-the size ahead, so new entries land all over it. `heapq` holds (key, id), the re-sorted list the same
-entries, which Python's sort finds sorted but for one. All get the same keys; requests and keys are made
-before the clock starts. The sides take turns, block by block. The garbage collector is off while a block
-runs, on every side; in a second set of blocks it is on, on every side. Figures are medians over blocks.
+At each size the queue is filled, then each operation submits a new request and takes the first, so the size
+stays. The keys are those of a queue in a steady state: they rise by one an operation and lie up to twice the
+size ahead, so new entries land all over it. `heapq` holds (key, id), the re-sorted list the same entries,
+which Python's sort finds sorted but for one. All get the same keys; requests and keys are made before the
+clock starts, a block's worth at a time. The sides take turns, block by block. The garbage collector is off
+throughout, on every side: an operation frees as many objects as it makes, so there is nothing to collect.
+Figures are medians over blocks, of CPU time, so that a busy machine changes them little.
 
     python benchmarks/queue_speed.py            # 1k, 100k and a million waiting: about a minute
     python benchmarks/queue_speed.py --json
@@ -24,146 +25,27 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any, Protocol
 
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import Ranking
 from rankserve.server.scheduling.queue import RankedQueue
 from rankserve.server.scheduling.request import Request
-from rankserve.server.scheduling.scheduler import Scheduler
-from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
+from rankserve.server.scheduling.starvation import Starvation, StarvationSettings
 
 SIZES = (1_000, 100_000, 1_000_000)
 RESORT_SIZE = 100_000
 LARGEST = 1_000_000
 # A re-sort of 100,000 entries costs as much as thousands of queue operations.
-RESORT_OPERATIONS = 40
+RESORT_OPERATIONS, RESORT_BLOCKS = 20, 15
 BOUNDS = StarvationSettings(threshold_steps=200, max_wait_s=60.0)
 
 Block = Callable[[], None]
-
-
-@dataclass(slots=True, frozen=True)
-class Row:
-    """Attributes:
-    n: requests waiting.
-    heapq_us: one submit + pop of a bare `heapq`, in microseconds; `_with_gc` with the collector left on.
-    queue_us: of the project's queue.
-    ratio: queue_us / heapq_us.
-    scheduler_us: one submit + plan + end through the scheduler; `_with_bounds` with both starvation bounds.
-    """
-
-    n: int
-    heapq_us: float
-    queue_us: float
-    ratio: float
-    heapq_us_with_gc: float
-    queue_us_with_gc: float
-    ratio_with_gc: float
-    scheduler_us: float
-    scheduler_us_with_bounds: float
-
-
-def main() -> None:
-    options = parse_options()
-    # Filling a queue with the collector on costs more than everything that is measured.
-    gc.disable()
-    rows = [measure(n, options) for n in options.sizes]
-    resort_us, queue_us = measure_resort(options)
-    memory = {name: in_fresh_process(name) for name in ("queue", "scheduler", "scheduler_with_bounds")}
-    results = {
-        "machine": machine(),
-        "seed": options.seed,
-        "operations_per_block": options.operations,
-        "blocks": options.blocks,
-        "rows": [asdict(row) for row in rows],
-        "worst_ratio": max(row.ratio for row in rows),
-        "worst_ratio_with_gc": max(row.ratio_with_gc for row in rows),
-        "resort_n": RESORT_SIZE,
-        "resort_us": resort_us,
-        "resort_ratio": resort_us / queue_us,
-        "rss_gb_at_1m": memory["queue"],
-        "rss_gb_at_1m_scheduler": memory["scheduler"],
-        "rss_gb_at_1m_scheduler_with_bounds": memory["scheduler_with_bounds"],
-    }
-    if options.json:
-        print(json.dumps(results))
-    else:
-        show(results, rows)
-
-
-def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="requests waiting")
-    parser.add_argument("--operations", type=int, default=20_000, help="submit + pop in one block")
-    parser.add_argument("--blocks", type=int, default=9, help="blocks of each side and setting")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
-
-
-def measure(n: int, options: argparse.Namespace) -> Row:
-    rounds = 2 * options.blocks
-    keys = Keys(n, options.seed)
-    waiting_keys = keys.waiting()
-    block_keys = [keys.following(options.operations) for _ in range(rounds)]
-    bare = BareHeap(waiting_keys)
-    queue = FilledQueue(waiting_keys)
-    seconds: dict[tuple[str, bool], list[float]] = {}
-    for number, following in enumerate(block_keys):
-        with_gc = number % 2 == 1
-        for name, block in (("heapq", bare.block(following)), ("queue", queue.block(following))):
-            seconds.setdefault((name, with_gc), []).append(timed(block, with_gc))
-    us = {side: median(times) / options.operations * 1e6 for side, times in seconds.items()}
-    del bare, queue
-    gc.collect()
-    return Row(
-        n=n,
-        heapq_us=us["heapq", False],
-        queue_us=us["queue", False],
-        ratio=us["queue", False] / us["heapq", False],
-        heapq_us_with_gc=us["heapq", True],
-        queue_us_with_gc=us["queue", True],
-        ratio_with_gc=us["queue", True] / us["heapq", True],
-        scheduler_us=measure_scheduler(n, StarvationSettings(), options),
-        scheduler_us_with_bounds=measure_scheduler(n, BOUNDS, options),
-    )
-
-
-def measure_scheduler(n: int, bounds: StarvationSettings, options: argparse.Namespace) -> float:
-    """Microseconds of one submit + plan + end with n waiting."""
-    keys = Keys(n, options.seed)
-    filled = FilledScheduler(keys.waiting(), bounds)
-    blocks = [filled.block(keys.following(options.operations)) for _ in range(options.blocks)]
-    return median(timed(block, with_gc=False) for block in blocks) / options.operations * 1e6
-
-
-def measure_resort(options: argparse.Namespace) -> tuple[float, float]:
-    """Microseconds of one submit + pop with RESORT_SIZE waiting: by sorting again, and by the queue."""
-    keys = Keys(RESORT_SIZE, options.seed)
-    waiting_keys = keys.waiting()
-    resorted, queue = ResortedList(waiting_keys), FilledQueue(waiting_keys)
-    resort_s, queue_s = [], []
-    for _ in range(options.blocks):
-        following = keys.following(options.operations)
-        resort_s.append(timed(resorted.block(following[:RESORT_OPERATIONS]), with_gc=False))
-        queue_s.append(timed(queue.block(following), with_gc=False))
-    return median(resort_s) / RESORT_OPERATIONS * 1e6, median(queue_s) / options.operations * 1e6
-
-
-def timed(block: Block, with_gc: bool) -> float:
-    if with_gc:
-        gc.enable()
-    started = time.perf_counter()
-    block()
-    seconds = time.perf_counter() - started
-    gc.disable()
-    return seconds
 
 
 class Keys:
@@ -184,6 +66,119 @@ class Keys:
         first = self._operation
         self._operation += count
         return [i + 2 * self._n * self._random.random() for i in range(first, self._operation)]
+
+
+class Side(Protocol):
+    """Something that is filled and gives blocks of operations to time."""
+
+    def block(self, keys: list[float]) -> Block: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Row:
+    """Attributes:
+    n: requests waiting.
+    heapq_us: one submit + pop of a bare `heapq`, in microseconds.
+    queue_us: of the project's queue.
+    ratio: queue_us / heapq_us.
+    queue_us_with_bounds: with both starvation bounds on, nobody due.
+    scheduler_us: one submit + plan + end through the scheduler; `_with_bounds` with both starvation bounds.
+    """
+
+    n: int
+    heapq_us: float
+    queue_us: float
+    ratio: float
+    queue_us_with_bounds: float
+    scheduler_us: float
+    scheduler_us_with_bounds: float
+
+
+def main() -> None:
+    options = parse_options()
+    # Filling a queue with the collector on costs more than everything that is measured.
+    gc.disable()
+    rows = [measure(n, options) for n in options.sizes]
+    resort_us = measure_resort(options)
+    memory = {name: in_fresh_process(name) for name in ("queue", "scheduler", "scheduler_with_bounds")}
+    results = {
+        "machine": machine(),
+        "seed": options.seed,
+        "operations_per_block": options.operations,
+        "blocks": options.blocks,
+        "rows": [asdict(row) for row in rows],
+        "worst_ratio": max(row.ratio for row in rows),
+        "resort_n": RESORT_SIZE,
+        "resort_us": resort_us["resort"],
+        "resort_ratio": resort_us["resort"] / resort_us["queue"],
+        "rss_gb_at_1m": memory["queue"],
+        "rss_gb_at_1m_scheduler": memory["scheduler"],
+        "rss_gb_at_1m_scheduler_with_bounds": memory["scheduler_with_bounds"],
+    }
+    if options.json:
+        print(json.dumps(results))
+    else:
+        show(results, rows)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="requests waiting")
+    parser.add_argument("--operations", type=int, default=2_000, help="submit + pop in one block")
+    parser.add_argument("--blocks", type=int, default=101, help="blocks of each side")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args()
+
+
+def measure(n: int, options: argparse.Namespace) -> Row:
+    keys = Keys(n, options.seed)
+    waiting_keys = keys.waiting()
+    sides: dict[str, Side] = {
+        "heapq": BareHeap(waiting_keys),
+        "queue": FilledQueue(waiting_keys),
+        "bounded": FilledQueue(waiting_keys, BOUNDS),
+        "scheduler": FilledScheduler(waiting_keys, StarvationSettings()),
+        "bounded scheduler": FilledScheduler(waiting_keys, BOUNDS),
+    }
+    us = take_turns(sides, keys, options)
+    del sides
+    gc.collect()
+    return Row(
+        n=n,
+        heapq_us=us["heapq"],
+        queue_us=us["queue"],
+        ratio=us["queue"] / us["heapq"],
+        queue_us_with_bounds=us["bounded"],
+        scheduler_us=us["scheduler"],
+        scheduler_us_with_bounds=us["bounded scheduler"],
+    )
+
+
+def take_turns(sides: dict[str, Side], keys: Keys, options: argparse.Namespace) -> dict[str, float]:
+    """Microseconds of one operation of each side."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(options.blocks):
+        following = keys.following(options.operations)
+        for name, side in sides.items():
+            block = side.block(following)
+            started = time.process_time()
+            block()
+            seconds[name].append(time.process_time() - started)
+    return {name: median(times) / options.operations * 1e6 for name, times in seconds.items()}
+
+
+def measure_resort(options: argparse.Namespace) -> dict[str, float]:
+    """Microseconds of one submit + pop with RESORT_SIZE waiting: by sorting again, and by the queue."""
+    keys = Keys(RESORT_SIZE, options.seed)
+    waiting_keys = keys.waiting()
+    return take_turns(
+        {"resort": ResortedList(waiting_keys), "queue": FilledQueue(waiting_keys)},
+        keys,
+        argparse.Namespace(operations=RESORT_OPERATIONS, blocks=RESORT_BLOCKS),
+    )
 
 
 class BareHeap:
@@ -225,63 +220,68 @@ class ResortedList:
 
 
 class FilledQueue:
-    def __init__(self, keys: list[float]) -> None:
-        self._made = make_requests()
-        self._queue = RankedQueue(Ranking())
-        for key in keys:
-            self._queue.add(self._made(key))
+    def __init__(self, keys: list[float], bounds: StarvationSettings | None = None) -> None:
+        self._requests = Requests()
+        self._queue = RankedQueue(Ranking(), None if bounds is None else Starvation(bounds))
+        for request in self._requests.make(keys):
+            self._queue.add(request)
 
     def block(self, keys: list[float]) -> Block:
-        arrivals = [self._made(key) for key in keys]
+        arrivals = self._requests.make(keys)
 
         def run() -> None:
-            add, first, remove = self._queue.add, self._queue.first, self._queue.remove
+            add, pop = self._queue.add, self._queue.pop
             for request in arrivals:
                 add(request)
-                head = first()
-                assert head is not None
-                remove(head)
+                pop()
 
         return run
 
 
 class FilledScheduler:
     def __init__(self, keys: list[float], bounds: StarvationSettings) -> None:
-        self._made = make_requests()
-        self._scheduler = Scheduler(Ranking(), bounds)
-        for key in keys:
-            self._scheduler.submit(self._made(key))
+        self._requests = Requests()
+        self._scheduler = Scheduler(Ranking(), SchedulerSettings(starvation=bounds))
+        for request in self._requests.make(keys):
+            self._scheduler.submit(request)
 
     def block(self, keys: list[float]) -> Block:
-        arrivals = [self._made(key) for key in keys]
+        arrivals = self._requests.make(keys)
         room = EngineRoom(sequences=1, batched_tokens=2048, kv_blocks=100_000)
 
         def run() -> None:
             submit, plan, end = self._scheduler.submit, self._scheduler.plan, self._scheduler.end
             for request in arrivals:
                 submit(request)
-                (started,) = plan(0.0, room)
-                end(started)
+                end(plan(0.0, room).started[0])
 
         return run
 
 
-def make_requests() -> Callable[[float], Request]:
-    """Makes requests that ranking serves in the order of the given keys, each with an id of its own."""
-    numbers: Iterator[int] = iter(range(sys.maxsize))
+class Requests:
+    """Makes requests that ranking serves in the order of the given keys.
 
-    def make(key: float) -> Request:
-        number = next(numbers)
-        return Request(
-            f"request-{number}",
-            arrival_s=0.0,
-            prompt_tokens=100,
-            max_tokens=1000,
-            sequence=number,
-            score=-key,
-        )
+    Keeps them, as whoever runs what was popped does: to free them is not the queue's work.
+    """
 
-    return make
+    def __init__(self) -> None:
+        self._made: list[Request] = []
+
+    def make(self, keys: list[float]) -> list[Request]:
+        first = len(self._made)
+        made = [
+            Request(
+                f"request-{number}",
+                arrival_s=0.0,
+                prompt_tokens=100,
+                max_tokens=1000,
+                sequence=number,
+                score=-key,
+            )
+            for number, key in enumerate(keys, first)
+        ]
+        self._made += made
+        return made
 
 
 def in_fresh_process(what: str) -> float | None:
@@ -321,23 +321,25 @@ def machine() -> str:
     )
 
 
-def show(results: dict[str, object], rows: list[Row]) -> None:
+def show(results: dict[str, Any], rows: list[Row]) -> None:
     print(f"{results['machine']}; seed {results['seed']}; medians of {results['blocks']} blocks of")
     print(f"{results['operations_per_block']} submit + pop each, in microseconds\n")
-    print("| waiting | heapq | queue | ratio | ratio, gc on | scheduler | scheduler, bounds on |")
+    print("| waiting | heapq | queue | ratio | queue, bounds | scheduler | scheduler, bounds |")
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(
             f"| {row.n:,} | {row.heapq_us:.2f} | {row.queue_us:.2f} | {row.ratio:.2f} |"
-            f" {row.ratio_with_gc:.2f} | {row.scheduler_us:.2f} | {row.scheduler_us_with_bounds:.2f} |"
+            f" {row.queue_us_with_bounds:.2f} |"
+            f" {row.scheduler_us:.2f} | {row.scheduler_us_with_bounds:.2f} |"
         )
     print(f"\nworst ratio to heapq: {results['worst_ratio']:.2f}")
     print(f"a re-sort at each step of {RESORT_SIZE:,}: {results['resort_ratio']:.0f}x the queue")
-    print(
-        f"a million waiting: {results['rss_gb_at_1m']} GB in the queue,"
-        f" {results['rss_gb_at_1m_scheduler']} GB in the scheduler,"
-        f" {results['rss_gb_at_1m_scheduler_with_bounds']} GB with both starvation bounds"
-    )
+    if results["rss_gb_at_1m"] is not None:
+        print(
+            f"a million waiting, requests included: {results['rss_gb_at_1m']:.2f} GB in the queue,"
+            f" {results['rss_gb_at_1m_scheduler']:.2f} in the scheduler,"
+            f" {results['rss_gb_at_1m_scheduler_with_bounds']:.2f} with both starvation bounds"
+        )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 Reads one JSON object on stdin, prints one on stdout; Vidur's log goes to stderr. The time is that of
 `Simulator.run()` alone: imports, training and tabulating the step-time predictor, making the requests and
-the arrival events are outside it. Vidur's metrics, traces and plots are off: what it reports is read from its
-requests afterwards. Nothing is written into its checkout.
+the arrival events are outside it. Vidur keeps its metrics or not, as asked; traces and plots are off: what is
+reported is read from its requests afterwards. Nothing is written into its checkout.
 """
 
+import atexit
 import contextlib
 import csv
 import hashlib
@@ -33,6 +34,7 @@ def simulate(settings: dict[str, Any]) -> dict[str, Any]:
     from vidur.entities import Batch, Request  # type: ignore[import-not-found]
     from vidur.request_generator import RequestGeneratorRegistry  # type: ignore[import-not-found]
     from vidur.simulator import Simulator  # type: ignore[import-not-found]
+    from vidur.utils.random import set_seeds  # type: ignore[import-not-found]
 
     attention_file, is_stand_in = attention_table(settings)
     # Vidur's own trace reader gives requests numpy scalars, which slow every step down.
@@ -49,13 +51,17 @@ def simulate(settings: dict[str, Any]) -> dict[str, Any]:
     generator_type = TraceRequestGeneratorConfig.get_type()
     RequestGeneratorRegistry.unregister(generator_type)
     RequestGeneratorRegistry.register(generator_type, Generator)
+    set_seeds(settings["seed"])
     started = time.perf_counter()
     simulator = Simulator(SimulationConfig(**configure(settings, attention_file)))
-    ready = time.perf_counter()
+    # Vidur writes its metrics when the process ends.
+    atexit.unregister(simulator._write_output)
+    ready, cpu_ready = time.perf_counter(), time.process_time()
     simulator.run()
-    ended = time.perf_counter()
+    ended, cpu_ended = time.perf_counter(), time.process_time()
     return {
         "seconds": ended - ready,
+        "cpu_seconds": cpu_ended - cpu_ready,
         "setup_seconds": ready - started,
         "steps": Batch.generate_id(),
         "preemptions": sum(request.num_restarts for request in requests),
@@ -108,8 +114,9 @@ def configure(settings: dict[str, Any], attention_file: Path) -> dict[str, Any]:
             prediction_max_tokens_per_request=settings["max_model_len"],
         ),
         "metrics_config": MetricsConfig(
-            write_metrics=False,
+            write_metrics=settings["metrics"],
             enable_chrome_trace=False,
+            store_plots=False,
             output_dir=str(scratch / "output"),
             cache_dir=str(scratch / f"predictions-{digest}"),
         ),
