@@ -5,11 +5,11 @@ of a JSONL file. Needs pyarrow, imported when a file is written or read.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args, get_origin
+from typing import Any, Protocol, get_args, get_origin
 
 from rankserve.records.jsonl import RecordError
 from rankserve.records.results import ResultRecord, RunHeader, header_from_json, header_to_json
@@ -23,7 +23,15 @@ _HINT = "Parquet files need pyarrow: pip install 'rankserve[simulate]'"
 _FIELDS = {field.name: field for field in fields(ResultRecord)}
 
 
-def write_run_columns(path: Path, header: RunHeader, columns: Mapping[str, Sequence[Any]]) -> None:
+class Column(Protocol):
+    """A sequence or a numpy array."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+def write_run_columns(path: Path, header: RunHeader, columns: Mapping[str, Column]) -> None:
     """Writes a run as Parquet. The parent folder is made if missing.
 
     Args:
@@ -100,7 +108,7 @@ def _schema(pa: Any) -> Any:
     return pa.schema([column(name, field.type) for name, field in _FIELDS.items()])
 
 
-def _check_columns(columns: Mapping[str, Sequence[Any]]) -> int:
+def _check_columns(columns: Mapping[str, Column]) -> int:
     """How many rows there are. Raises ValueError."""
     if unknown := columns.keys() - _FIELDS.keys():
         raise ValueError(f"a result has no fields {', '.join(sorted(unknown))}")
@@ -114,14 +122,14 @@ def _check_columns(columns: Mapping[str, Sequence[Any]]) -> int:
     return rows
 
 
-def _array(pa: Any, field: Any, values: Sequence[Any] | None, part: slice) -> Any:
+def _array(pa: Any, field: Any, values: Column | None, part: slice) -> Any:
     if values is None:
         default = _FIELDS[field.name].default
         value = [] if default == () else default
         return pa.repeat(pa.scalar(value, field.type), part.stop - part.start)
     try:
-        # from_pandas: NaN is null.
-        array = pa.array(values[part], type=field.type, from_pandas=True)
+        # from_pandas: NaN is null. Cast, since the conversion itself would cut decimals off.
+        array = pa.array(values[part], from_pandas=True).cast(field.type)
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise ValueError(f"column {field.name} cannot be written as {field.type}: {error}") from None
     if problem := _problem(field, array):

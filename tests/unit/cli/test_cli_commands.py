@@ -13,7 +13,7 @@ from rankserve.cli.main import app
 from rankserve.cli.serve import serve
 from rankserve.server.settings import ServerSettings
 
-COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "report")
+COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "simulate", "report")
 
 
 def test_options_of_serve_have_the_defaults_of_the_settings() -> None:
@@ -53,6 +53,7 @@ def test_help_needs_none_of_the_extras() -> None:
         (["demo"], "structlog", "load,server"),
         (["evaluate", ".", "--data", "pyproject.toml"], "torch", "trainer"),
         (["train", "--config", "pyproject.toml"], "torch", "trainer"),
+        (["simulate", "--synthetic", "5"], "pyarrow", "simulate"),
         (["export", ".", "--repository", ".", "--name", "n"], "onnx", "exporter"),
     ],
 )

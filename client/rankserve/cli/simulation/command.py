@@ -254,7 +254,12 @@ def _ranker_scores(
 
 
 def _check_calibration(options: SimulateOptions, policies: tuple[Policy, ...], scores: Scores) -> None:
-    needing = [policy.name for policy in policies if policy.needs_expected_tokens]
+    preempts = options.preemption != "off"
+    needing = [
+        policy.name
+        for policy in policies
+        if policy.needs_expected_tokens or (preempts and policy.preempts_by_expected_tokens)
+    ]
     if options.kv_reservation == "predicted":
         needing.append("--kv-reservation predicted")
     if needing:

@@ -4,7 +4,6 @@ from importlib.resources import files
 
 import jinja2
 
-from rankserve.client.evaluation import plots
 from rankserve.client.evaluation.content import Column, Report, describe_arrivals
 from rankserve.client.evaluation.tables import latency_rows, outcome_rows, provenance_rows, tau
 
@@ -13,6 +12,9 @@ ORACLE_POLICIES = ("sjf", "srtf")
 
 def render(report: Report) -> str:
     """The page, with nothing to load from anywhere."""
+    # Matplotlib takes a good part of a second to import, and only this format draws.
+    from rankserve.client.evaluation import plots
+
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
