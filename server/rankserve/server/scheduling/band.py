@@ -9,7 +9,7 @@ from rankserve.server.scheduling.policies import BucketPolicy, Policy
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
-# Tenants with nothing waiting are kept until there are this many more than at the last look.
+# Lanes that may be added before idle ones are forgotten.
 _IDLE_TENANTS = 1024
 
 
@@ -108,8 +108,8 @@ class Band:
         return lane
 
     def _forget_idle(self) -> None:
-        floor = self.turns.floor()
-        for tenant, lane in list(self.lanes.items()):
-            if not lane.busy_heaps and lane.counter <= floor:
-                del self.lanes[tenant]
+        """Drops the half of the idle lanes that were served least, and so have the least to make up for."""
+        idle = sorted((lane.counter, tenant) for tenant, lane in self.lanes.items() if not lane.busy_heaps)
+        for _, tenant in idle[: len(idle) // 2]:
+            del self.lanes[tenant]
         self._forget_at = len(self.lanes) + _IDLE_TENANTS
