@@ -97,6 +97,8 @@ def main() -> None:
         sys.exit(
             "give --million, or --vidur with a checkout of it (git clone https://github.com/microsoft/vidur)"
         )
+    if options.vidur and not (options.vidur / "vidur" / "simulator.py").exists():
+        sys.exit(f"{options.vidur} is no checkout of Vidur (git clone https://github.com/microsoft/vidur)")
     results: dict[str, Any] = {"machine": machine(), "settings": describe(options)}
     if options.vidur:
         results |= compare(options)
