@@ -254,9 +254,14 @@ def _print(figures: "Figures", as_json: bool) -> None:
     print(
         f"\n{simulation.workload_name}: {figures.requests:,} requests; {simulation.profile.name}, batch cap"
         f" {header.max_sequences} sequences and {header.max_batched_tokens} tokens,"
-        f" {header.kv_blocks:,} KV blocks, {simulation.replicas} replica(s)"
+        f" {header.kv_blocks:,} KV blocks, {_count(simulation.replicas, 'replica')}"
     )
-    print(f"{len(runs)} runs in {figures.wall_s:.3g} s: {per_s:,.0f} requests/s, evaluated and written")
+    took = f"{_count(len(runs), 'run')} in {figures.wall_s:.3g} s, evaluation included"
+    print(f"{took}: {per_s:,.0f} requests/s")
     for run in runs:
         if run.file is not None:
             print(f"wrote {run.file}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -4,9 +4,11 @@ import csv
 import gzip
 import inspect
 import json
+import time
 from dataclasses import MISSING, fields
 from io import StringIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -25,12 +27,17 @@ from rankserve.cli.simulation import command, runs
 from rankserve.cli.simulation.command import SimulateOptions
 from rankserve.cli.simulation.figures import estimate
 from rankserve.cli.simulation.progress import ProgressLine
+from rankserve.cli.simulation.requests import draw_requests
 from rankserve.cli.simulation.results import queue_depth
+from rankserve.cli.simulation.workload import from_trace
 from rankserve.client.evaluation import ColumnarRun, RunMetrics, build_report, evaluate, read_columns
+from rankserve.client.load import Burst
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.results import read_run
+from rankserve.server.engines.simulated.profiles import find_profile
 from rankserve.server.scheduling.policies import BUILT_IN, Policy
 from rankserve.server.scheduling.request import Request
+from rankserve.server.simulation.setup import SimulationSettings
 
 TIGHT = ("--max-sequences", 4)
 
@@ -444,3 +451,32 @@ def test_progress_is_shown_on_a_terminal_alone() -> None:
         report(1, 50)
     assert "simulated 50 of 200 requests (25%)" in terminal.getvalue()
     assert pipe.getvalue() == ""
+
+
+def test_whoever_has_enough_stops_what_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C does: the second simulation is told to stop as soon as it next reports."""
+    first_taken, stopped = Event(), Event()
+
+    def long_simulation(simulation: Any, policy: Policy, part: Any, report: Any) -> Any:
+        if policy.name == "fcfs":
+            return original(simulation, policy, part, report)
+        first_taken.wait(timeout=60)
+        try:
+            while True:
+                report(1)
+                time.sleep(0.001)
+        finally:
+            stopped.set()
+
+    original = runs._simulate
+    monkeypatch.setattr(runs, "_simulate", long_simulation)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    workload = from_trace(np.zeros(3), np.full(3, 10), np.full(3, 5))
+    policies = (BUILT_IN["fcfs"](), BUILT_IN["sjf"](), BUILT_IN["mlfq"]())
+    simulation = runs.Simulation(policies, find_profile("a100-llama3-8b"), SimulationSettings())
+    requests = draw_requests(workload, Burst(), None, simulation.profile, 0)
+    simulated = runs.run_all(simulation, [requests], lambda *_: None)
+    assert next(simulated).header.policy == "fcfs"
+    first_taken.set()
+    simulated.close()
+    assert stopped.is_set()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -323,22 +324,21 @@ def _run(
     # The baseline first, so that of each seed only its run is kept for the others.
     ordered = sorted(simulation.policies, key=lambda policy: policy.name != BASELINE_POLICY)
     in_order = replace(simulation, policies=tuple(ordered))
-    for run in run_all(in_order, seeded(), progress.counting(total)):
-        columns = run.as_columns()
-        policy = run.header.policy
-        if policy == BASELINE_POLICY:
-            baseline = columns
-        runs.append(
-            RunFigures(
-                header=run.header,
-                metrics=evaluate(columns),
-                comparison=None
-                if policy == BASELINE_POLICY or baseline is None
-                else compare(baseline, columns),
-                wall_s=run.wall_s,
-                file=_write(options, run),
+    with closing(run_all(in_order, seeded(), progress.counting(total))) as simulated:
+        for run in simulated:
+            columns = run.as_columns()
+            is_baseline = run.header.policy == BASELINE_POLICY
+            if is_baseline:
+                baseline = columns
+            runs.append(
+                RunFigures(
+                    header=run.header,
+                    metrics=evaluate(columns),
+                    comparison=None if is_baseline or baseline is None else compare(baseline, columns),
+                    wall_s=run.wall_s,
+                    file=_write(options, run),
+                )
             )
-        )
     progress.clear()
     place = {policy.name: index for index, policy in enumerate(simulation.policies)}
     runs.sort(key=lambda run: (run.header.seed, place[run.header.policy]))

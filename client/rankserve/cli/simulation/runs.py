@@ -75,11 +75,11 @@ def run_all(
     simulation: Simulation,
     seeds: Iterable[SeededRequests],
     on_progress: Callable[[int, int], None],
-) -> Iterator[SimulatedRun]:
+) -> Generator[SimulatedRun, None, None]:
     """Yields the runs of all policies on the first seed's requests, then on the second's.
 
     The outcomes that wait to be taken are as few as there are cores, so memory does not grow with the number
-    of runs. Whoever closes the iterator stops what still runs.
+    of runs. Whoever closes the generator stops what still runs.
 
     Args:
         simulation: what to simulate with.
