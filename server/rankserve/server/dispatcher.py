@@ -387,7 +387,7 @@ class Dispatcher:
         if live.scoring is not None:
             live.scoring.cancel()
             live.scoring = None
-        self.scheduler.end(live.request)
+        self.scheduler.end(live.request, finished=isinstance(outcome, Finished))
         live.outcome = outcome
         for stream in live.streams:
             stream.put(outcome)

@@ -23,7 +23,7 @@ def check_fit(scheduler: Scheduler, loaded: LoadedVersion) -> None:
     if loaded.manifest.calibration is None and (who := scheduler.needs_expected_tokens()):
         raise RankerVersionError(
             f"{who} needs expected lengths, but the server has {loaded.reference}, which has no calibration;"
-            " export a version with validation data, or do without"
+            " export a version with validation data, or do without (policy 'ranking' needs only scores)"
         )
 
 

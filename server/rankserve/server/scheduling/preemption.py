@@ -56,7 +56,7 @@ class Preemption:
         if victim.quantum_left > 0:
             return False
         cost_tokens = running * victim.prefix_tokens * self.restart_steps_per_token
-        if head_is_due and victim.urgency_s > head.urgency_s:
+        if head_is_due and victim.waiting_since_s > head.waiting_since_s:
             # Only one that overtook it. Where everybody is due, evicting each other would gain nothing.
             return True
         return policy.prefers(head, victim, self.margin * cost_tokens)

@@ -1,6 +1,6 @@
 """The waiting requests, and who of them is next.
 
-Bands in order of priority; within one the due request with the smallest urgency, else the tenant that was
+Bands in order of priority; within one the due request that waits longest, else the tenant that was
 served least, and of its requests the one with the smallest key. Heaps with lazy deletion, one entry a request
 (and one for each starvation bound that is on), so adding, removing and scoring again are O(log n).
 """
@@ -30,6 +30,7 @@ class RankedQueue:
         self._key = policy.key
         self._in_buckets = isinstance(policy, BucketPolicy)
         self._starvation = starvation if starvation is not None and starvation.is_on else None
+        self._fcfs_bound = None if self._starvation is None else self._starvation.fcfs_bound
         self._fair_share = fair_share or FairShare()
         self._bands: dict[int, Band] = {}
         self._lanes: dict[int, dict[str, Lane]] = {}
@@ -48,7 +49,7 @@ class RankedQueue:
     # These three are written for speed: they are what a queue costs.
 
     def add(self, request: Request) -> None:
-        """Queues a request whose `waiting_since_*` and `urgency_s` are set.
+        """Queues a request whose `waiting_since_*` are set.
 
         Raises:
             ValueError: the policy's key for it is not a number; nothing was changed.
@@ -120,12 +121,23 @@ class RankedQueue:
         band = self._order[0]
         lane = band.sole
         if lane is None or not self._plain:
-            due = None if band.due is None else band.due.first(now_s, step)
-            return band.first_by_policy(now_s) if due is None else due
+            due = self.first_due(now_s, step)
+            if due is None:
+                return band.first_by_policy(now_s)
+            bound = self._fcfs_bound
+            if bound is None or not bound.may_overtake(head := band.first_by_policy(now_s), due):
+                return due
+            return head
         return lane.heap[0][3]
 
+    def first_due(self, now_s: float, step: int) -> Request | None:
+        """Whom starvation prevention puts first: of the first band, the due request that waits longest."""
+        if not self._order or self._order[0].due is None:
+            return None
+        return self._order[0].due.first(now_s, step)
+
     def rekey(self, request: Request) -> None:
-        """Moves a waiting request whose key or urgency changed to its place.
+        """Moves a waiting request whose key changed to its place.
 
         Raises:
             ValueError: the policy's key for it is not a number; nothing was changed.
@@ -145,9 +157,6 @@ class RankedQueue:
         old[4].discard(old)
         if not old[4].heap:
             self._empty(old[4])
-        due = self._bands[request.priority].due
-        if due is not None:
-            due.move(request)
 
     def charge_start(self, request: Request) -> None:
         """Charges a request's tenant for its prompt, when it starts for the first time."""

@@ -40,9 +40,9 @@ class Request:
         decoding: whether its prefix is prefilled, so that each step gives a token; kept by the engine.
         swapped: whether it waits with its KV kept on the host, so that nothing is recomputed; likewise.
         promotions: starts made because it was due.
+        ageing: what a bound on waiting adds to its size for having come late; see `fcfs_bound`.
         waiting_since_s: start of the present wait: arrival, or the last preemption.
         waiting_since_step: the scheduler's step counter at that time.
-        urgency_s: its place among requests that are due, smaller sooner; due once older than the wait bound.
         quantum_left: steps for which a request started while due keeps its protection.
         queue_entry: its entry in the queue; None while it does not wait. The queue's own.
     """
@@ -67,9 +67,9 @@ class Request:
     swapped: bool = False
     preemptions: int = 0
     promotions: int = 0
+    ageing: float = 0.0
     waiting_since_s: float = 0.0
     waiting_since_step: int = 0
-    urgency_s: float = 0.0
     quantum_left: int = 0
     queue_entry: "Entry | None" = None
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from rankserve.server.scheduling.budget import AdmissionBudget, EngineRoom
 from rankserve.server.scheduling.deadlines import Deadlines
 from rankserve.server.scheduling.fair_share import FairShare
+from rankserve.server.scheduling.fcfs_bound import FcfsBound
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.preemption import Preemption
 from rankserve.server.scheduling.queue import RankedQueue
@@ -59,7 +60,8 @@ class Scheduler:
         self.waiting = 0
         self.promotions_total = 0
         self.preemptions_total = 0
-        self._starvation = Starvation(self.settings.starvation)
+        self._bound = None if policy.bound is None else FcfsBound(policy.bound)
+        self._starvation = Starvation(self.settings.starvation, self._bound)
         self._queue = RankedQueue(policy, self._starvation, self.settings.fair_share)
         self._running: dict[str, Request] = {}
         self._protected: dict[str, Request] = {}
@@ -90,19 +92,22 @@ class Scheduler:
         Stops at the first that does not fit: nobody overtakes a request whose turn it is.
         """
         plan = Plan([], [])
+        if self._bound is not None:
+            self._bound.look(now_s)
         queue, steps = self._queue, self.steps
         budget = AdmissionBudget(room, self.settings.kv_reservation, self._running.values())
         preempts = self.settings.preemption.enabled
         while True:
+            due = queue.first_due(now_s, steps)
             head = queue.pop(now_s, steps, budget.try_admit)
             if head is None:
                 if not preempts:
                     return plan
                 head = queue.first(now_s, steps)
-                if head is None or not self._evict_for(head, now_s, budget, plan):
+                if head is None or not self._evict_for(head, head is due, now_s, budget, plan):
                     return plan
                 queue.remove(head)
-            self._start(head, now_s)
+            self._start(head, due)
             plan.started.append(head)
 
     def select_victim(self, now_s: float) -> Request | None:
@@ -121,8 +126,8 @@ class Scheduler:
     def produced(self, request: Request, count: int) -> None:
         """A running request got tokens; call it before `step_done`, and before `end` if it finished."""
         self._queue.charge_output(request, count)
-        if self._starvation.bound is not None:
-            self._starvation.bound.produced(request, count)
+        if self._bound is not None:
+            self._bound.produced(request, count)
 
     def step_done(self) -> None:
         """One step was executed with all that runs; it used a unit of each promoted request's quantum."""
@@ -132,19 +137,21 @@ class Scheduler:
             if request.quantum_left <= 0:
                 del self._protected[request.id]
 
-    def end(self, request: Request) -> None:
-        """The request finished, failed or was cancelled, wherever it was."""
+    def end(self, request: Request, *, finished: bool = False) -> None:
+        """The request ended, wherever it was: with its last token, or it failed or was cancelled."""
         if request.phase is Phase.WAITING:
             self._queue.remove(request)
             self.waiting -= 1
+            if self._bound is not None:
+                self._bound.left(request)
         elif request.phase is Phase.RUNNING:
             self._stop_running(request)
+            if self._bound is not None and finished:
+                self._bound.finished(request)
         known = request.phase is not Phase.NEW
         request.phase = Phase.ENDED
         if known:
             self._deadlines.forget(request)
-            if self._starvation.bound is not None:
-                self._starvation.bound.ended(request)
 
     def expired(self, now_s: float) -> list[Request]:
         """The live requests whose deadline has passed, waiting or running; the caller ends them."""
@@ -161,9 +168,9 @@ class Scheduler:
             request.expected_tokens = expected_tokens
             request.expected_tokens_p90 = expected_tokens_p90
             if request.phase is Phase.WAITING:
-                if self._starvation.bound is not None:
-                    request.urgency_s = self._starvation.bound.urgency_s(request)
                 self._queue.rekey(request)
+                if self._bound is not None:
+                    self._bound.rescored(request)
 
     def needs_expected_tokens(self) -> str:
         """What of it is of no use with a ranker that predicts no lengths; empty if nothing is."""
@@ -182,10 +189,6 @@ class Scheduler:
     def waiting_requests(self) -> list[Request]:
         """The waiting requests, in no order."""
         return list(self._queue)
-
-    def is_due(self, request: Request, now_s: float) -> bool:
-        """Whether starvation prevention lets a waiting request go before others of its band."""
-        return self._starvation.is_due(request, now_s, self.steps)
 
     def check_integrity(self) -> None:
         """Raises RuntimeError if the scheduler's books contradict each other."""
@@ -207,39 +210,42 @@ class Scheduler:
     def _enqueue(self, request: Request, *, since_s: float) -> None:
         request.waiting_since_s = since_s
         request.waiting_since_step = self.steps
-        bound = self._starvation.bound
-        if bound is None:
-            request.urgency_s = since_s
+        if self._bound is None:
+            self._queue.add(request)
         else:
-            bound.queued(request, since_s)
-            request.urgency_s = bound.urgency_s(request)
-        self._queue.add(request)
+            self._bound.queued(request, since_s)
+            try:
+                self._queue.add(request)
+            except ValueError:
+                self._bound.left(request)
+                raise
         request.phase = Phase.WAITING
         self.waiting += 1
 
-    def _start(self, request: Request, now_s: float) -> None:
-        """A request that has just left the queue runs."""
+    def _start(self, request: Request, due: Request | None) -> None:
+        """A request that has just left the queue runs; `due` is whom starvation prevention put first."""
         self.waiting -= 1
         self._queue.charge_start(request)
         request.phase = Phase.RUNNING
         self._running[request.id] = request
-        if self._starvation.is_on:
-            if self._starvation.is_due(request, now_s, self.steps):
-                request.promotions += 1
-                self.promotions_total += 1
-                request.quantum_left = self._starvation.quantum_steps
-                self._protected[request.id] = request
-            if self._starvation.bound is not None:
-                self._starvation.bound.started(request, now_s)
+        if request is due:
+            request.promotions += 1
+            self.promotions_total += 1
+            request.quantum_left = self._starvation.quantum_steps
+            self._protected[request.id] = request
+        if self._bound is not None:
+            self._bound.started(request, due)
 
-    def _evict_for(self, head: Request, now_s: float, budget: AdmissionBudget, plan: Plan) -> bool:
+    def _evict_for(
+        self, head: Request, is_due: bool, now_s: float, budget: AdmissionBudget, plan: Plan
+    ) -> bool:
         """Evicts the worst running request if it yields to this one, which then fits."""
         victim = self._worst_running(now_s, plan.started)
         if victim is None or not self.settings.preemption.may_evict(
             victim,
             head,
             self.policy,
-            head_is_due=self._starvation.is_due(head, now_s, self.steps),
+            head_is_due=is_due,
             running=len(self._running),
         ):
             return False

@@ -6,59 +6,11 @@ bound in time, whose meaning does not drift with the load. Being due is a matter
 whoever is due goes before all others of its band.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
 
+from rankserve.server.scheduling.fcfs_bound import FcfsBound
 from rankserve.server.scheduling.request import Request
-
-
-class WaitBound(Protocol):
-    """How long a request may wait, and what that is counted from.
-
-    It is told what happens, in this order for each request: queued, started, produced for each of its
-    tokens, evicted and queued again any number of times, ended.
-    """
-
-    def bound_s(self, now_s: float) -> float:
-        """A request is due once this much has passed since its urgency. The same for all at one moment."""
-        ...
-
-    def urgency_s(self, request: Request) -> float:
-        """What its wait is counted from; asked whenever it is queued, with `waiting_since_s` set."""
-        ...
-
-    def queued(self, request: Request, now_s: float) -> None: ...
-
-    def started(self, request: Request, now_s: float) -> None: ...
-
-    def produced(self, request: Request, count: int) -> None: ...
-
-    def ended(self, request: Request) -> None: ...
-
-
-@dataclass(slots=True, frozen=True)
-class ConstantWaitBound:
-    """The same number of seconds always, since it began to wait: arrival, or its last eviction."""
-
-    max_wait_s: float
-
-    def __post_init__(self) -> None:
-        if not self.max_wait_s > 0:
-            raise ValueError(f"the longest wait must be more than 0 s, got {self.max_wait_s}")
-
-    def bound_s(self, now_s: float) -> float:
-        return self.max_wait_s
-
-    def urgency_s(self, request: Request) -> float:
-        return request.waiting_since_s
-
-    def queued(self, request: Request, now_s: float) -> None: ...
-
-    def started(self, request: Request, now_s: float) -> None: ...
-
-    def produced(self, request: Request, count: int) -> None: ...
-
-    def ended(self, request: Request) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,37 +34,44 @@ class StarvationSettings:
             )
         if self.quantum_steps < 1:
             raise ValueError(f"starvation quantum must be at least 1 step, got {self.quantum_steps}")
-        if self.max_wait_s is not None:
-            ConstantWaitBound(self.max_wait_s)
+        if self.max_wait_s is not None and not self.max_wait_s > 0:
+            raise ValueError(f"the longest wait must be more than 0 s, got {self.max_wait_s}")
 
 
 class Starvation:
     """Says who is due.
 
     Attributes:
-        bound: the bound in time; None = off.
+        max_wait_s: the constant bound in time; inf = off.
+        fcfs_bound: the bound in time that follows FCFS; None = off.
         threshold_steps: the bound in steps; 0 = off.
         quantum_steps: for how many executed steps a request started while due is protected.
     """
 
-    __slots__ = ("bound", "quantum_steps", "threshold_steps")
+    __slots__ = ("fcfs_bound", "max_wait_s", "quantum_steps", "threshold_steps")
 
-    def __init__(self, settings: StarvationSettings, bound: WaitBound | None = None) -> None:
-        if bound is None and settings.max_wait_s is not None:
-            bound = ConstantWaitBound(settings.max_wait_s)
-        self.bound = bound
+    def __init__(self, settings: StarvationSettings, fcfs_bound: FcfsBound | None = None) -> None:
+        self.max_wait_s = math.inf if settings.max_wait_s is None else settings.max_wait_s
+        self.fcfs_bound = fcfs_bound
         self.threshold_steps = settings.threshold_steps
         self.quantum_steps = settings.quantum_steps
 
     @property
     def is_on(self) -> bool:
-        return self.bound is not None or self.threshold_steps > 0
+        return self.bounds_time or self.threshold_steps > 0
 
-    def is_due(self, request: Request, now_s: float, step: int) -> bool:
-        return self.is_late(request, now_s) or self.is_passed_over(request, step)
+    @property
+    def bounds_time(self) -> bool:
+        return self.fcfs_bound is not None or self.max_wait_s < math.inf
+
+    def bound_s(self) -> float:
+        """A request is due once it has waited this long; inf without a bound in time."""
+        if self.fcfs_bound is None:
+            return self.max_wait_s
+        return min(self.max_wait_s, self.fcfs_bound.bound_s())
 
     def is_late(self, request: Request, now_s: float) -> bool:
-        return self.bound is not None and now_s - request.urgency_s >= self.bound.bound_s(now_s)
+        return now_s - request.waiting_since_s >= self.bound_s()
 
     def is_passed_over(self, request: Request, step: int) -> bool:
         return self.threshold_steps > 0 and step - request.waiting_since_step >= self.threshold_steps

@@ -1,6 +1,7 @@
 """Who starts before a step, and who is evicted for it: `Scheduler.plan` and `select_victim`, compiled."""
 
 from rankserve.server.compiled import compiled
+from rankserve.server.simulation.bound import bound_look, bound_started, may_overtake
 from rankserve.server.simulation.kv import blocks_for, give_back, take, take_again
 from rankserve.server.simulation.layout import BY_LEVEL, BY_REMAINING, RESERVED, Books, Options
 from rankserve.server.simulation.waiting import (
@@ -20,6 +21,8 @@ def plan(books: Books, options: Options) -> None:
     """Starts waiting requests while there is room, evicting for them where the policy says so."""
     state, requests = books.state[0], books.requests
     now_s = state.now_s
+    if options.follows_fcfs:
+        bound_look(books, now_s)
     tokens_left = options.max_batched_tokens - state.to_prefill - (state.running - state.prefilling)
     blocks_left = state.free_blocks
     if state.running > 0:
@@ -35,10 +38,14 @@ def plan(books: Books, options: Options) -> None:
         full = state.running >= options.max_sequences
         if (full and not options.preempts) or tokens_left < 1:
             return
-        head = first_due(books, options, band, now_s)
-        due = head >= 0
-        if not due:
+        due = first_due(books, options, band, now_s)
+        head = due
+        if due < 0:
             head = first_by_policy(books, options, band, now_s)
+        elif options.follows_fcfs:
+            head = first_by_policy(books, options, band, now_s)
+            if not may_overtake(books, options, head, due):
+                head = due
         request = requests[head]
         needed = blocks_for(options, request.prompt_tokens + request.generated)
         set_aside = 0
@@ -56,7 +63,7 @@ def plan(books: Books, options: Options) -> None:
             released = _held(books, options, at)
             if options.reservation == RESERVED:
                 released += _outstanding(books, options, at)
-            if needed > blocks_left + released or not _may_evict(books, options, at, head, due):
+            if needed > blocks_left + released or not _may_evict(books, options, at, head, head == due):
                 return
             blocks_left += released
             if books.batch.to_prefill[at] == 0:
@@ -82,8 +89,11 @@ def _held(books: Books, options: Options, at: int) -> int:
 
 
 @compiled
-def _start(books: Books, options: Options, item: int, due: bool, tokens_left: int) -> int:
-    """Moves a waiting request into the batch; returns the tokens of the step that it takes."""
+def _start(books: Books, options: Options, item: int, due: int, tokens_left: int) -> int:
+    """Moves a waiting request into the batch; returns the tokens of the step that it takes.
+
+    `due` is the request whose turn starvation prevention said it was, -1 for nobody's.
+    """
     state, request, batch = books.state[0], books.requests[item], books.batch
     dequeue(books, options, item)
     group = books.groups[request.group]
@@ -91,7 +101,9 @@ def _start(books: Books, options: Options, item: int, due: bool, tokens_left: in
     if request.scheduled_s < 0:
         request.scheduled_s = state.now_s
         group.counter += PROMPT_TOKEN_COST * request.prompt_tokens
-    if due:
+    if options.follows_fcfs:
+        bound_started(books, options, item, due)
+    if item == due:
         request.promoted = 1
         state.promotions += 1
         request.quantum_left = options.quantum_steps
@@ -216,7 +228,8 @@ def _may_evict(books: Books, options: Options, at: int, head: int, due: bool) ->
         return bool(running.band > waiting.band)
     if running.quantum_left > 0:
         return False
-    if due:
+    # Only one that overtook it. Where everybody is due, evicting each other would gain nothing.
+    if due and running.urgency_s > waiting.urgency_s:
         return True
     generated = generated_by(books, at)
     if options.evicts == BY_LEVEL:

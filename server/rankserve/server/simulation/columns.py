@@ -45,6 +45,7 @@ class RequestColumns:
 
     # Nothing is produced yet.
     output_tokens = 0
+    ageing = 0.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

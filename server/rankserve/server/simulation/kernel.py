@@ -54,6 +54,8 @@ def run(books: Books, options: Options, times: StepTimes, first: int, until: int
             continue
         next_arrival_s = requests[arrived].arrival_s if arrived < total else math.inf
         most_steps, until_s = _until_plan(books, options, next_arrival_s)
+        if not undisturbed:
+            most_steps = 1
         jump(books, options, times, most_steps, until_s)
     return DONE, arrived
 
@@ -64,7 +66,9 @@ def _until_plan(books: Books, options: Options, next_arrival_s: float) -> tuple[
     state = books.state[0]
     full = state.running >= options.max_sequences
     if full and not options.preempts:
-        return _ANY_NUMBER, math.inf
+        # The bounds note the step at which, or what has happened when, a request arrives.
+        notes_arrival = options.follows_fcfs or options.threshold_steps > 0
+        return _ANY_NUMBER, next_arrival_s if notes_arrival else math.inf
     if state.waiting == 0:
         return _ANY_NUMBER, next_arrival_s
     if options.key_kind == RESPONSE_RATIO or options.fair_share:

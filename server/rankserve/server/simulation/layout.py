@@ -27,6 +27,7 @@ REQUEST = np.dtype(
         ("arrival_s", "f8"),
         ("key", "f8"),  # the policy's, with nothing generated; the level a request joins at under MLFQ
         ("estimate", "f8"),  # output tokens that preemption believes in
+        ("predicted", "f8"),  # output tokens that the bound believes in; inf where unknown
         ("prompt_tokens", "i4"),
         ("output_tokens", "i4"),
         ("reserve_tokens", "i4"),
@@ -34,7 +35,9 @@ REQUEST = np.dtype(
         ("group", "i4"),
         ("lane", "i4"),
         # While it waits.
+        ("ageing", "f8"),
         ("wait_key", "f8"),
+        ("counted", "f8"),  # the prediction that is in the bound's sum
         ("urgency_s", "f8"),
         ("since_step", "f8"),
         ("at_key", "i4"),
@@ -69,7 +72,7 @@ BAND = np.dtype(
     ]
 )
 GROUP = np.dtype([("first_lane", "i8"), ("last_lane", "i8"), ("waiting", "i8"), ("counter", "f8")])
-LANE = np.dtype([("low", "i8"), ("size", "i8"), ("service_tokens", "f8")])
+LANE = np.dtype([("low", "i8"), ("length", "i8"), ("service_tokens", "f8")])
 
 STATE = np.dtype(
     [
@@ -97,6 +100,33 @@ STATE = np.dtype(
     align=True,
 )
 
+# What `scheduling.fcfs_bound` keeps, under the same names where it has them.
+BOUND = np.dtype(
+    [
+        ("largest_wait_s", "f8"),
+        ("updated_s", "f8"),
+        ("bounds_passed", "f8"),
+        ("credit", "f8"),
+        ("predicted_sum", "f8"),
+        ("prompt_sum", "f8"),
+        # The length model.
+        ("slope", "f8"),
+        ("intercept", "f8"),
+        ("count", "f8"),
+        ("predicted", "f8"),
+        ("actual", "f8"),
+        ("square", "f8"),
+        ("product", "f8"),
+        # The pace.
+        ("seconds_per_work", "f8"),
+        ("work_square", "f8"),
+        ("work_time", "f8"),
+        ("since_s", "f8"),
+        ("work", "f8"),
+        ("ends", "i8"),
+    ]
+)
+
 
 class Options(NamedTuple):
     """Everything about engine and scheduler that does not change during a run. Times in s unless named."""
@@ -122,7 +152,14 @@ class Options(NamedTuple):
     reservation: int
     threshold_steps: int
     quantum_steps: int
+    bounds_wait: bool  # whether either of the next two is on
     max_wait_s: float
+    follows_fcfs: bool
+    share: float
+    forgetting: float
+    express_share: float
+    express_size: float
+    ageing: float
     fair_share: bool
 
 
@@ -159,4 +196,5 @@ class Books(NamedTuple):
     batch: Batch
     free_list: Integers  # [ring, 2]: request, blocks it freed; oldest first, from `state.first_segment`
     state: Records
+    bound: Records  # one
     timeline: Numbers  # [marks, 4]: s, running, waiting, KV blocks used

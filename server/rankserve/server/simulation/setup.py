@@ -78,6 +78,7 @@ def make_options(
     shared_blocks = profile.shared_prefix_tokens // profile.block_size
     kv_blocks = profile.kv_blocks - shared_blocks
     starvation = settings.starvation
+    bound = policy.bound
     swaps = settings.preemption == "swap"
     return Options(
         max_sequences=profile.max_sequences,
@@ -101,7 +102,14 @@ def make_options(
         reservation=layout.NO_RESERVATION if settings.kv_reservation == "none" else layout.RESERVED,
         threshold_steps=starvation.threshold_steps,
         quantum_steps=starvation.quantum_steps,
+        bounds_wait=starvation.max_wait_s is not None or bound is not None,
         max_wait_s=math.inf if starvation.max_wait_s is None else starvation.max_wait_s,
+        follows_fcfs=bound is not None,
+        share=0.0 if bound is None else bound.share,
+        forgetting=0.0 if bound is None else bound.forgetting,
+        express_share=0.0 if bound is None else bound.express_share,
+        express_size=0.0 if bound is None else bound.express_size,
+        ageing=0.0 if bound is None else bound.ageing,
         fair_share=settings.fair_share.enabled and bool(np.any(columns.tenant != columns.tenant[:1])),
     )
 
@@ -121,6 +129,7 @@ def make_books(
     requests.output_tokens = columns.true_output_tokens
     requests.key = _keys(policy, columns)
     requests.estimate = _estimates(policy, columns)
+    requests.predicted = columns.expected_tokens
     requests.reserve_tokens = _reserved_tokens(columns, settings.kv_reservation)
     for name in ("scheduled_s", "first_token_s", "end_s"):
         requests[name] = -1.0
@@ -138,17 +147,24 @@ def make_books(
         groups=groups,
         lanes=lanes,
         by_key=np.zeros(count, np.int64),
-        by_urgency=np.zeros(count if options.max_wait_s < math.inf else 0, np.int64),
+        by_urgency=np.zeros(count if options.bounds_wait else 0, np.int64),
         by_step=np.zeros(count if options.threshold_steps else 0, np.int64),
         batch=_batch(options.max_sequences),
         free_list=free_list,
         state=state,
+        bound=_bound(),
         timeline=np.zeros((timeline, 4)),
     )
 
 
 def _records(count: int, dtype: np.dtype[np.void]) -> Records:
     return np.zeros(count, dtype).view(np.recarray)
+
+
+def _bound() -> Records:
+    bound = _records(1, layout.BOUND)
+    bound[0].slope = 1.0
+    return bound
 
 
 def _batch(slots: int) -> Batch:

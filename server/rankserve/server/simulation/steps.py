@@ -8,6 +8,7 @@ import math
 from rankserve.server.compiled import compiled
 from rankserve.server.engines.simulated.step_time import StepTimes, decode_line, step_ms
 from rankserve.server.simulation.admission import evict, generated_by, move, release, worst_running
+from rankserve.server.simulation.bound import bound_finished, bound_produced
 from rankserve.server.simulation.kv import take
 from rankserve.server.simulation.layout import LEVEL_KEY, Books, Options
 from rankserve.server.simulation.waiting import OUTPUT_TOKEN_COST, level_after, level_ends_at
@@ -86,6 +87,8 @@ def one_step(books: Books, options: Options, times: StepTimes) -> None:
         finished += batch.left[at] == 0
         if options.fair_share:
             _charge(books, at, 1)
+        if options.follows_fcfs:
+            bound_produced(books, batch.item[at], generated_by(books, at) == 1, 1)
         if state.resuming > 0 or generated_by(books, at) == 1:
             _first_token(books, at)
     _remove_finished(books, options, finished)
@@ -152,6 +155,8 @@ def jump(books: Books, options: Options, times: StepTimes, most_steps: int, unti
         finished += batch.left[at] == 0
         if options.fair_share:
             _charge(books, at, steps)
+        if options.follows_fcfs:
+            bound_produced(books, batch.item[at], False, steps)
     state.jumps += 1
     _advance(books, options, elapsed_ms, steps, used_before)
     _remove_finished(books, options, finished)
@@ -190,6 +195,8 @@ def _remove_finished(books: Books, options: Options, finished: int) -> None:
     for at in range(state.running):
         if batch.left[at] == 0:
             release(books, options, at)
+            if options.follows_fcfs:
+                bound_finished(books, batch.item[at])
             books.requests[batch.item[at]].end_s = state.now_s
         else:
             if kept < at:

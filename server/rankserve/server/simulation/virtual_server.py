@@ -135,7 +135,7 @@ class VirtualServer:
             timing.max_token_gap_s = max(timing.max_token_gap_s, self.now_s - timing.last_token_s)
         timing.last_token_s = self.now_s
         if tokens.finished:
-            self.scheduler.end(request)
+            self.scheduler.end(request, finished=True)
             timing.end_s = self.now_s
 
     def _select_victim(self) -> Request | None:

@@ -3,6 +3,7 @@
 import math
 
 from rankserve.server.compiled import compiled
+from rankserve.server.simulation.bound import bound_queued, bound_s
 from rankserve.server.simulation.heaps import push, remove
 from rankserve.server.simulation.layout import LEVEL_KEY, RESPONSE_RATIO, Books, Options
 
@@ -33,7 +34,7 @@ def key_now(books: Books, options: Options, item: int, generated: int, now_s: fl
         return float(level_after(int(request.key), generated, options.first_quantum, options.levels))
     if options.key_kind == RESPONSE_RATIO:
         return -response_ratio(books, request.lane, now_s - request.arrival_s)
-    return float(request.key + options.key_per_output_token * generated)
+    return float(request.key + request.ageing + options.key_per_output_token * generated)
 
 
 @compiled
@@ -49,6 +50,8 @@ def enqueue(books: Books, options: Options, item: int, since_s: float) -> None:
     band, group, lane = books.bands[request.band], books.groups[request.group], books.lanes[request.lane]
     if options.fair_share and group.waiting == 0:
         _lift(books, request.band, request.group)
+    if options.follows_fcfs:
+        request.ageing = bound_queued(books, options, item, since_s)
     request.wait_key = (
         request.arrival_s
         if options.key_kind == RESPONSE_RATIO
@@ -57,12 +60,12 @@ def enqueue(books: Books, options: Options, item: int, since_s: float) -> None:
     request.urgency_s = since_s
     request.since_step = state.steps
     requests = books.requests
-    push(books.by_key, lane.low, lane.size, requests["at_key"], requests["wait_key"], item)
-    if options.max_wait_s < math.inf:
+    push(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
+    if options.bounds_wait:
         push(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
     if options.threshold_steps > 0:
         push(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
-    lane.size += 1
+    lane.length += 1
     group.waiting += 1
     band.waiting += 1
     state.waiting += 1
@@ -73,12 +76,12 @@ def dequeue(books: Books, options: Options, item: int) -> None:
     """Takes a request from among the waiting."""
     state, request, requests = books.state[0], books.requests[item], books.requests
     band, group, lane = books.bands[request.band], books.groups[request.group], books.lanes[request.lane]
-    remove(books.by_key, lane.low, lane.size, requests["at_key"], requests["wait_key"], item)
-    if options.max_wait_s < math.inf:
+    remove(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
+    if options.bounds_wait:
         remove(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
     if options.threshold_steps > 0:
         remove(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
-    lane.size -= 1
+    lane.length -= 1
     group.waiting -= 1
     band.waiting -= 1
     state.waiting -= 1
@@ -111,9 +114,9 @@ def first_due(books: Books, options: Options, band_number: int, now_s: float) ->
     """The due request of a band that waits longest; -1 if none is due."""
     band = books.bands[band_number]
     due = -1
-    if options.max_wait_s < math.inf:
+    if options.bounds_wait:
         oldest = books.by_urgency[band.low]
-        if now_s - books.requests[oldest].urgency_s >= options.max_wait_s:
+        if now_s - books.requests[oldest].urgency_s >= bound_s(books, options):
             due = oldest
     if options.threshold_steps > 0:
         oldest = books.by_step[band.low]
@@ -142,7 +145,7 @@ def first_by_policy(books: Books, options: Options, band_number: int, now_s: flo
     best_ratio = -1.0
     for lane_number in range(group.first_lane, group.last_lane):
         lane = books.lanes[lane_number]
-        if lane.size > 0:
+        if lane.length > 0:
             head = books.by_key[lane.low]
             if options.key_kind != RESPONSE_RATIO:
                 return int(head)
@@ -157,8 +160,8 @@ def next_due(books: Books, options: Options, band_number: int, now_s: float) -> 
     """When the band's next request becomes due: (moment in s, step), each inf if there is none."""
     band = books.bands[band_number]
     moment_s, step = math.inf, math.inf
-    if options.max_wait_s < math.inf:
-        due_s = books.requests[books.by_urgency[band.low]].urgency_s + options.max_wait_s
+    if options.bounds_wait:
+        due_s = books.requests[books.by_urgency[band.low]].urgency_s + bound_s(books, options)
         if due_s > now_s:
             moment_s = due_s
     if options.threshold_steps > 0:

@@ -115,7 +115,7 @@ class ServerMachine(RuleBasedStateMachine):
         for _ in range(count):
             self._expire()
             scheduler = self.server.scheduler
-            waiting = {r.id: r.urgency_s for r in scheduler.waiting_requests()}
+            waiting = {r.id: r.waiting_since_s for r in scheduler.waiting_requests()}
             now_s, started_before = self.server.now_s, len(self.server.started)
             produced = self.server.step()
             self._check_order(self.server.started[started_before:], waiting, now_s)
@@ -196,4 +196,4 @@ class ServerMachine(RuleBasedStateMachine):
 
 
 TestServer = ServerMachine.TestCase
-TestServer.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestServer.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)

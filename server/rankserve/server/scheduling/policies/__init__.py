@@ -6,6 +6,7 @@ no argument and returns a `Policy`.
 
 from rankserve.server.scheduling.policies.arrival import EarliestDeadlineFirst, Fcfs
 from rankserve.server.scheduling.policies.base import BucketPolicy, Policy, RemainingTimePolicy
+from rankserve.server.scheduling.policies.bounded import BoundedRanking
 from rankserve.server.scheduling.policies.feedback import HighestResponseRatioNext, SkipJoinMlfq
 from rankserve.server.scheduling.policies.oracles import ShortestJobFirst, ShortestRemainingTimeFirst
 from rankserve.server.scheduling.policies.predicted import AgedRanking, Classification, CostAware, Ranking
@@ -20,6 +21,7 @@ __all__ = [
     "BUILT_IN",
     "ENTRY_POINT_GROUP",
     "AgedRanking",
+    "BoundedRanking",
     "BucketPolicy",
     "Classification",
     "CostAware",

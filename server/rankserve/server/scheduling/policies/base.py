@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from rankserve.server.scheduling.fcfs_bound import FcfsBoundSettings
 from rankserve.server.scheduling.request import Request
 
 
@@ -20,6 +21,7 @@ class Policy(ABC):
         name: what it is called in settings and results.
         needs_expected_tokens: whether it is of no use with a ranker that predicts an order but no lengths.
         preempts_by_expected_tokens: whether that holds of its preemption.
+        bound: of the wait, if the policy brings one; see `fcfs_bound`.
         key_per_output_token: by how much the key grows with each token produced, where that is constant.
     """
 
@@ -29,6 +31,7 @@ class Policy(ABC):
     needs_expected_tokens: ClassVar[bool] = False
     preempts_by_expected_tokens: ClassVar[bool] = False
     key_per_output_token: ClassVar[float] = 0.0
+    bound: FcfsBoundSettings | None = None
 
     @abstractmethod
     def key(self, request: Request) -> float:

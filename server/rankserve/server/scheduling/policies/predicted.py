@@ -8,7 +8,7 @@ from rankserve.server.scheduling.policies.elementwise import exp, floor, lognorm
 from rankserve.server.scheduling.request import Request
 
 
-class _Predicted(RemainingTimePolicy):
+class Predicted(RemainingTimePolicy):
     """Believes the predicted median."""
 
     __slots__ = ()
@@ -19,7 +19,7 @@ class _Predicted(RemainingTimePolicy):
 
 
 @dataclass(slots=True, frozen=True)
-class Ranking(_Predicted):
+class Ranking(Predicted):
     """By the ranker's score, highest first (Fu et al. 2024, section 4)."""
 
     name: ClassVar[str] = "ranking"
@@ -49,7 +49,7 @@ class AgedRanking(Policy):
 
 
 @dataclass(slots=True, frozen=True)
-class Classification(_Predicted):
+class Classification(Predicted):
     """By bucket of predicted length, FCFS within one (the baseline of Fu et al. 2024, after S3).
 
     Attributes:
@@ -65,7 +65,7 @@ class Classification(_Predicted):
 
 
 @dataclass(slots=True, frozen=True)
-class CostAware(_Predicted):
+class CostAware(Predicted):
     """By the KV cache a request is expected to occupy, summed over the steps it does: KV-token-steps.
 
     An answer of o tokens to a prompt of p holds p, p + 1, ... p + o tokens: ``p o + o^2 / 2``. The

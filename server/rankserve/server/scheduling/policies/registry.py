@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 
 from rankserve.server.scheduling.policies.arrival import EarliestDeadlineFirst, Fcfs
 from rankserve.server.scheduling.policies.base import Policy
+from rankserve.server.scheduling.policies.bounded import BoundedRanking
 from rankserve.server.scheduling.policies.feedback import HighestResponseRatioNext, SkipJoinMlfq
 from rankserve.server.scheduling.policies.oracles import ShortestJobFirst, ShortestRemainingTimeFirst
 from rankserve.server.scheduling.policies.predicted import AgedRanking, Classification, CostAware, Ranking
@@ -15,6 +16,7 @@ BUILT_IN: dict[str, Callable[[], Policy]] = {
     policy.name: policy
     for policy in (
         Fcfs,
+        BoundedRanking,
         Ranking,
         AgedRanking,
         CostAware,

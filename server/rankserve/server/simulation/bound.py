@@ -1,0 +1,138 @@
+"""The bound that follows FCFS's wait: `scheduling.fcfs_bound`, compiled. See there for what it means."""
+
+import math
+
+from rankserve.server.compiled import compiled
+from rankserve.server.scheduling.fcfs_bound import (
+    LENGTH_MEMORY,
+    LENGTH_PRIOR,
+    PACE_MEMORY,
+    PACE_WINDOW,
+    PROMPT_TOKEN_WORK,
+    TRUST,
+)
+from rankserve.server.simulation.layout import Books, Options
+
+
+@compiled
+def bound_s(books: Books, options: Options) -> float:
+    """A request is due once it has waited this long; at most `max_wait_s`."""
+    if not options.follows_fcfs:
+        return options.max_wait_s
+    bound = books.bound[0]
+    trust = 1.0
+    if bound.count > 0:
+        trust = min(1.0, max(0.0, TRUST * bound.slope * bound.predicted / bound.actual))
+    return float(min(options.max_wait_s, options.share * bound.largest_wait_s * trust))
+
+
+@compiled
+def may_overtake(books: Books, options: Options, item: int, due: int) -> bool:
+    """Whether a request may start before one that is due."""
+    work = _work_of(books, item)
+    return bool(work <= books.bound[0].credit and work <= options.express_size * _work_of(books, due))
+
+
+@compiled
+def bound_queued(books: Books, options: Options, item: int, now_s: float) -> float:
+    """A request begins to wait; returns what its age adds to its key. `state.waiting` is without it."""
+    bound, request = books.bound[0], books.requests[item]
+    if books.state[0].waiting == 0:
+        bound.predicted_sum, bound.prompt_sum = 0.0, 0.0
+        _restart(books, now_s)
+    since_s = max(0.0, now_s - bound.updated_s)
+    if bound.largest_wait_s > 0:
+        bound.bounds_passed += min(1.0, since_s / bound.largest_wait_s)
+    request.counted = _prediction(books, item)
+    bound.predicted_sum += request.counted
+    bound.prompt_sum += request.prompt_tokens
+    outputs = _tokens(books, books.state[0].waiting + 1, bound.predicted_sum)
+    wait_s = bound.seconds_per_work * (outputs + PROMPT_TOKEN_WORK * bound.prompt_sum)
+    bound.largest_wait_s = max(wait_s, bound.largest_wait_s - options.forgetting * since_s)
+    bound.updated_s = max(now_s, bound.updated_s)
+    return float(options.ageing * bound.bounds_passed)
+
+
+@compiled
+def bound_started(books: Books, options: Options, item: int, due: int) -> None:
+    """A request stops waiting; `due` is whose turn starvation prevention said it was, -1 for nobody's."""
+    bound, request = books.bound[0], books.requests[item]
+    bound.predicted_sum -= request.counted
+    bound.prompt_sum -= request.prompt_tokens
+    if due >= 0:
+        work = _work_of(books, item)
+        if due == item:
+            bound.credit = min(bound.credit + options.express_share * work, work)
+        else:
+            bound.credit -= work
+
+
+@compiled
+def bound_produced(books: Books, item: int, first: bool, tokens: int) -> None:
+    """A running request got tokens."""
+    bound = books.bound[0]
+    bound.work += tokens
+    if first:
+        bound.work += PROMPT_TOKEN_WORK * books.requests[item].prompt_tokens
+
+
+@compiled
+def bound_finished(books: Books, item: int) -> None:
+    """A running request got its last token."""
+    bound, request = books.bound[0], books.requests[item]
+    bound.ends += 1
+    predicted, actual = request.predicted, request.output_tokens
+    if predicted == math.inf:
+        return
+    keep = 1 - 1 / LENGTH_MEMORY
+    bound.count = keep * bound.count + 1
+    bound.predicted = keep * bound.predicted + predicted
+    bound.actual = keep * bound.actual + actual
+    bound.square = keep * bound.square + predicted * predicted
+    bound.product = keep * bound.product + predicted * actual
+    mean_predicted, mean_actual = bound.predicted / bound.count, bound.actual / bound.count
+    variance = bound.square / bound.count - mean_predicted * mean_predicted
+    covariance = bound.product / bound.count - mean_predicted * mean_actual
+    bound.slope = 1.0
+    if variance > 1e-9 * mean_predicted * mean_predicted:
+        weight = bound.count
+        bound.slope = (weight * covariance / variance + LENGTH_PRIOR) / (weight + LENGTH_PRIOR)
+    bound.intercept = mean_actual - bound.slope * mean_predicted
+
+
+@compiled
+def bound_look(books: Books, now_s: float) -> None:
+    """Measures the pace, before each plan with requests waiting."""
+    bound = books.bound[0]
+    if bound.ends >= PACE_WINDOW:
+        keep = 1 - 1 / PACE_MEMORY
+        bound.work_square = keep * bound.work_square + bound.work * bound.work
+        bound.work_time = keep * bound.work_time + (now_s - bound.since_s) * bound.work
+        bound.seconds_per_work = bound.work_time / bound.work_square
+        _restart(books, now_s)
+
+
+@compiled
+def _restart(books: Books, now_s: float) -> None:
+    bound = books.bound[0]
+    bound.since_s, bound.work, bound.ends = now_s, 0.0, 0
+
+
+@compiled
+def _prediction(books: Books, item: int) -> float:
+    bound, predicted = books.bound[0], books.requests[item].predicted
+    if predicted < math.inf:
+        return float(predicted)
+    return float(bound.predicted / bound.count) if bound.count > 0 else 1.0
+
+
+@compiled
+def _tokens(books: Books, count: int, predicted_sum: float) -> float:
+    bound = books.bound[0]
+    return float(max(bound.intercept * count + bound.slope * predicted_sum, float(count)))
+
+
+@compiled
+def _work_of(books: Books, item: int) -> float:
+    outputs = _tokens(books, 1, _prediction(books, item))
+    return float(outputs + PROMPT_TOKEN_WORK * books.requests[item].prompt_tokens)
