@@ -28,7 +28,10 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--policy", "nope"], ("'nope'", "aged_ranking, fcfs, ranking, sjf")),
+        (["--policy", "nope"], ("'nope'", "aged_ranking, ", "srtf")),
+        (["--preemption", "always"], ("--preemption", "'off', 'recompute' or 'swap'")),
+        (["--preemption-margin", "-1"], ("--preemption-margin", "greater than or equal to 0")),
+        (["--kv-reservation", "all"], ("--kv-reservation", "'none', 'predicted' or 'max'")),
         (["--profile", "nope"], ("'nope'", "a100-llama3-8b", "h100-llama3-70b-tp4")),
         (["--engine", "nope"], ("'nope'", "there are: ", "simulated")),
         (["--time-scale", "0"], ("--time-scale", "greater than 0")),
@@ -62,10 +65,19 @@ def test_a_repository_with_two_rankers_and_no_choice(own_repository: Path) -> No
     assert_refuses_to_start("--repository", str(own_repository), says=says)
 
 
-def test_a_policy_that_needs_what_the_version_lacks(own_repository: Path) -> None:
-    options = ("--ranker", "plain", "--policy", "aged_ranking")
-    says = ("aged_ranking", "plain/1", "no calibration", "'ranking'")
-    assert_refuses_to_start("--repository", str(own_repository), *options, says=says)
+@pytest.mark.parametrize(
+    ("options", "who"),
+    [
+        (["--policy", "aged_ranking"], "policy 'aged_ranking'"),
+        (["--policy", "ranking", "--preemption", "swap"], "preemption under policy 'ranking'"),
+        (["--policy", "ranking", "--kv-reservation", "predicted"], "reservation 'predicted'"),
+    ],
+)
+def test_what_needs_lengths_with_a_version_that_predicts_none(
+    own_repository: Path, options: list[str], who: str
+) -> None:
+    says = (who, "plain/1", "no calibration", "'ranking'")
+    assert_refuses_to_start("--repository", str(own_repository), "--ranker", "plain", *options, says=says)
 
 
 def test_a_token_too_short_to_be_a_secret(repository: Path, tmp_path: Path) -> None:
