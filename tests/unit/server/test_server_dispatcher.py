@@ -1,6 +1,7 @@
 """The dispatcher with a ranker that the test paces: a slow ranker must harm no promise."""
 
 import asyncio
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -13,13 +14,14 @@ from rankserve.server.requests import RequestSpec
 from rankserve.server.rpc.messages import request_state
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import Policy, Ranking, make_policy
+from rankserve.server.scheduling.preemption import Preemption
 from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
 from rankserve.server.scheduling.starvation import StarvationSettings
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import scheduler_pb2 as pb
 
 ONE = EngineRoom(sequences=1, batched_tokens=2048, kv_blocks=1000)
-FULL = EngineRoom(sequences=0, batched_tokens=0, kv_blocks=0)
+FULL_BUT_FOR_TOKENS = EngineRoom(sequences=0, batched_tokens=9, kv_blocks=100)
 
 
 class PacedRanker:
@@ -58,12 +60,20 @@ class IdleEngine:
 
 
 class Setup:
-    def __init__(self, policy: Policy, starvation: StarvationSettings | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        starvation: StarvationSettings | None = None,
+        preemption: Preemption | None = None,
+    ) -> None:
         self.now_s = 0.0
         self.ranker = PacedRanker()
         self.stream = EventStream()
         self.dispatcher = Dispatcher(
-            Scheduler(policy, SchedulerSettings(starvation or StarvationSettings())),
+            Scheduler(
+                policy,
+                SchedulerSettings(starvation or StarvationSettings(), preemption=preemption or Preemption()),
+            ),
             cast(Engine, IdleEngine()),
             cast(Ranker, self.ranker),
             ServerSettings(),
@@ -197,3 +207,30 @@ async def test_what_ends_before_it_is_scored_leaves_nothing_behind(cancel: bool)
     dispatcher = setup.dispatcher
     assert (dispatcher.scoring, dispatcher.scheduler.waiting, len(dispatcher.live_requests())) == (0, 0, 0)
     assert setup.start() is None
+
+
+async def test_an_evicted_request_counts_as_queued_again_and_is_told_nothing_twice() -> None:
+    """The limit on waiting bytes sees it, and its client gets one Queued event."""
+    setup = Setup(make_policy("mlfq"), preemption=Preemption(enabled=True))
+    await setup.submit("1")
+    await setup.ranker.answer("1")
+    (running,) = setup.dispatcher.plan(ONE).starting
+    running.request.output_tokens, running.request.decoding = 500, True
+    await setup.submit("2")
+    await setup.ranker.answer("2")
+    plan = setup.dispatcher.plan(FULL_BUT_FOR_TOKENS)
+    assert [request.id for request in plan.evicted] == ["1"]
+    assert [assignment.request.id for assignment in plan.starting] == ["2"]
+    assert setup.dispatcher._queued_bytes == len("1")
+    setup.dispatcher.cancel("1")
+    assert setup.dispatcher._queued_bytes == 0
+    queued = [event.request_id for event in await setup.events() if isinstance(event, Queued)]
+    assert sorted(queued) == ["1", "2"]
+
+
+async def test_the_tenant_of_a_request_is_who_it_is_charged_to() -> None:
+    setup = Setup(make_policy("fcfs"))
+    for name, tenant in (("1", "a"), ("2", "a"), ("3", "a"), ("4", "b")):
+        setup.dispatcher.submit(replace(spec(name), tenant=tenant), setup.stream)
+    await settle()
+    assert [setup.start() for _ in range(4)] == ["1", "4", "2", "3"]
