@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.experiments import burst, latency, samples, starvation, tau, trace
+from benchmarks.experiments import batch_cap, burst, frontier, latency, samples, starvation, tau, trace
 from benchmarks.experiments.bench import DATA, OUTPUT, PAGE, Bench
 from benchmarks.experiments.page import machine, write_page, write_section
 
@@ -22,10 +22,12 @@ from benchmarks.experiments.page import machine, write_page, write_section
 EXPERIMENTS = {
     "latency": latency,
     "tau": tau,
+    "frontier": frontier,
     "starvation": starvation,
     "samples": samples,
     "burst": burst,
     "trace": trace,
+    "batch_cap": batch_cap,
 }
 
 

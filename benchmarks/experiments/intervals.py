@@ -8,6 +8,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+# Equal values differ by this much at most once they are added up.
+_ROUNDING = 1e-9
 
 
 @dataclass(slots=True, frozen=True)
@@ -18,7 +20,12 @@ class Interval:
     half_width: float
 
     def __str__(self) -> str:
-        """The mean to three significant digits; the half width to its first, or to as many decimals."""
+        """The mean to three significant digits; the half width to its first, or to as many decimals.
+
+        Without a half width where nothing random was in it.
+        """
+        if self.half_width <= _ROUNDING * abs(self.mean):
+            return number(self.mean)
         half_width = f"{self.half_width:,.{max(_decimals(self.mean), _first_decimal(self.half_width))}f}"
         return f"{number(self.mean)} ± {half_width}"
 

@@ -15,11 +15,11 @@ DPI = 100
 MARKERS = "osD^vP*X"
 
 
-def panels(count: int, height_inches: float = 3.6, *, share_y: bool = False) -> tuple[Figure, list[Any]]:
-    """A figure with this many plots side by side."""
+def panels(count: int, height_inches: float = 3.6, *, rows: int = 1) -> tuple[Figure, list[Any]]:
+    """A figure with this many plots side by side, in this many rows."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        axes = figure.subplots(1, count, squeeze=False, sharey=share_y)
+        axes = figure.subplots(rows, count, squeeze=False)
     return figure, list(axes.flat)
 
 

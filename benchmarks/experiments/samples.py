@@ -8,13 +8,14 @@ import numpy as np
 from benchmarks.experiments import plots
 from benchmarks.experiments.bench import Bench, Section, describe, engine
 from benchmarks.experiments.contenders import CLASSIFICATION, COST_AWARE, FCFS, ORACLE, RANKING
-from benchmarks.experiments.intervals import Interval, interval, ratios
+from benchmarks.experiments.intervals import Interval, interval, number, ratios
 from benchmarks.experiments.preparation import held_out
-from benchmarks.experiments.prompts import DATA_SETS, DataSet
+from benchmarks.experiments.prompts import ALPACA, DATA_SETS, DataSet
 from benchmarks.experiments.tables import markdown
 from benchmarks.experiments.workloads import drawn
 from matplotlib.figure import Figure
 
+from rankserve.client.load import Burst
 from rankserve.server.simulation.setup import SimulationSettings
 from rankserve.server.simulation.simulator import simulate
 
@@ -57,16 +58,17 @@ def run(bench: Bench) -> Section:
         for (data_set, _), runs in zip(jobs, pool.map(lambda job: generate(bench, *job), jobs), strict=True):
             for contender, generation in zip(SHOWN, runs, strict=True):
                 results.setdefault((data_set.title, contender.label), []).append(generation)
-    faster = [f"{speedup(results, each, RANKING.label)} on {each.title}" for each in DATA_SETS]
-    short = results[DATA_SETS[0].title, RANKING.label]
-    every = results[DATA_SETS[0].title, FCFS.label]
+    faster = [number(speedup(results, each, RANKING.label).mean) for each in DATA_SETS]
+    tokens = {
+        each.label: number(float(np.mean([run.mean_tokens for run in results[ALPACA.title, each.label]])))
+        for each in (FCFS, RANKING)
+    }
     return Section(
         shows=(
-            f"Shortest first gets {bench.count(WANTED):,} samples several times sooner: FCFS's time over"
-            f" ranking's is {', '.join(faster)}. It does so by taking the short ones: on Alpaca they have"
-            f" {interval([each.mean_tokens for each in short])} tokens on average instead of"
-            f" {interval([each.mean_tokens for each in every])}, so whoever needs all kinds of samples"
-            " must not stop at a count."
+            f"Ranking has {bench.count(WANTED):,} samples {' / '.join(faster)} times sooner than FCFS"
+            f" ({', '.join(each.title for each in DATA_SETS)}). It gets there by taking the short ones, on"
+            f" Alpaca of {tokens[RANKING.label]} tokens on average instead of {tokens[FCFS.label]}: whoever"
+            " needs all kinds of samples must not stop at a count."
         ),
         paper=(
             "Seconds until 1,000 samples of 70B, ShareGPT and LMSYS: "
@@ -86,9 +88,8 @@ def run(bench: Bench) -> Section:
 
 def generate(bench: Bench, data_set: DataSet, seed: int) -> list[Generation]:
     """One run of each policy on the same prompts."""
-    arrival_s = np.zeros(bench.count(PROMPTS))
     prompts = held_out(bench, data_set)
-    requests = drawn(prompts, arrival_s, np.random.default_rng(seed), data_set.longest_answer)
+    requests = drawn(prompts, Burst(), bench.count(PROMPTS), seed, data_set.longest_answer)
     long = np.percentile(requests.true_output_tokens, 75)
     generations = []
     for contender in SHOWN:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from benchmarks.experiments.degraded import NoisyRanker
 from benchmarks.experiments.prompts import (
     ALPACA,
     Integers,
@@ -12,8 +11,9 @@ from benchmarks.experiments.prompts import (
     replayed_lengths,
     token_counts,
 )
-from numpy.random import Generator
 
+from rankserve.client.evaluation.degraded import DegradedScores
+from rankserve.client.load import DrawnArrivals
 from rankserve.records.prompts import read_prompts
 from rankserve.server.engines.simulated.profiles import Profile
 from rankserve.server.scheduling.policies import Fcfs
@@ -24,8 +24,9 @@ from rankserve.server.simulation.simulator import simulate
 
 def drawn(
     prompts: Prompts,
-    arrival_s: Numbers,
-    draw: Generator,
+    arrivals: DrawnArrivals,
+    count: int,
+    seed: int,
     longest_answer: int,
     score: Numbers | None = None,
 ) -> RequestColumns:
@@ -33,12 +34,14 @@ def drawn(
 
     Args:
         prompts: to draw from.
-        arrival_s: one a request.
-        draw: source of randomness.
+        arrivals: when the requests come.
+        count: how many.
+        seed: of the choice.
         longest_answer: `max_tokens` of each.
         score: another score for each of the prompts than the ranker's.
     """
-    chosen = draw.integers(0, len(prompts), len(arrival_s))
+    arrival_s = np.array(arrivals.draw(count))
+    chosen = np.random.default_rng(seed).integers(0, len(prompts), count)
     return columns(
         arrival_s,
         prompts.prompt_tokens[chosen],
@@ -50,22 +53,27 @@ def drawn(
     )
 
 
-def predicted(
+def degraded(
     arrival_s: Numbers,
     prompt_tokens: Integers,
     output_tokens: Integers,
-    ranker: NoisyRanker,
-    draw: Generator,
+    scores: DegradedScores,
+    chosen: Integers | slice = slice(None),
 ) -> RequestColumns:
-    """Requests of these lengths with a noisy ranker's predictions."""
-    score, median, p90 = ranker.predict(output_tokens, draw)
+    """Requests of recorded lengths, with degraded scores.
+
+    Args:
+        arrival_s: one a request.
+        prompt_tokens, output_tokens, scores: of everything recorded.
+        chosen: which of them are requested; all without it.
+    """
     return columns(
         arrival_s,
-        prompt_tokens,
-        output_tokens,
-        score=score,
-        expected_tokens=median,
-        expected_tokens_p90=p90,
+        prompt_tokens[chosen],
+        output_tokens[chosen],
+        score=scores.score[chosen],
+        expected_tokens=scores.expected_tokens[chosen],
+        expected_tokens_p90=scores.expected_tokens_p90[chosen],
     )
 
 
