@@ -34,7 +34,8 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     before = config.CACHE_DIR
     config.CACHE_DIR = folder
     try:
-        machine_code: Callable[_P, _R] = njit(cache=bool(folder), nogil=True)(function)
+        # A call that is not inlined counts the references of every array it passes: most of the time.
+        machine_code: Callable[_P, _R] = njit(cache=bool(folder), nogil=True, forceinline=True)(function)
     finally:
         config.CACHE_DIR = before
     return machine_code

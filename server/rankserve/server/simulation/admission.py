@@ -125,8 +125,10 @@ def _start(books: Books, options: Options, item: int, due: int, tokens_left: int
     if request.swapped:
         request.swapped = 0
         batch.to_prefill[at] = 0
+        state.context += prefix - 1
         state.swap_ms += options.swap_ms_per_token * prefix
-        return 1
+        # One evicted in this very plan has not been swapped out when the scheduler counts its tokens.
+        return 1 if request.urgency_s < state.now_s else int(min(prefix, tokens_left))
     to_prefill = max(1, prefix - options.shared_prefix_tokens - cached * options.block_size)
     batch.to_prefill[at] = to_prefill
     state.to_prefill += to_prefill
@@ -145,6 +147,7 @@ def evict(books: Books, options: Options, at: int) -> None:
         state.prefilling -= 1
         state.to_prefill -= batch.to_prefill[at]
     else:
+        state.context -= batch.tokens[at] - 1
         if request.resumed == 0:
             request.last_token_s = state.now_s
         if options.swaps:

@@ -81,6 +81,7 @@ STATE = np.dtype(
         ("running", "i8"),
         ("prefilling", "i8"),
         ("to_prefill", "i8"),  # tokens, over the whole batch
+        ("context", "i8"),  # tokens with KV, over all that decode
         ("waiting", "i8"),
         ("free_blocks", "i8"),
         ("first_segment", "i8"),

@@ -201,29 +201,29 @@ def _ranks(
     bucket = np.zeros(len(columns))
     if isinstance(policy, BucketPolicy):
         bucket = np.asarray(policy.bucket(columns.as_request()), np.float64)
-    priorities, requests.band = np.unique(columns.priority, return_inverse=True)
+    priorities, band = np.unique(columns.priority, return_inverse=True)
     # Tenants of a band in order of their first request, which breaks ties between them.
-    pairs, first, pair = np.unique(
-        np.stack([requests.band, tenant], axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    order = np.lexsort([first, pairs[:, 0]])
-    group_keys, requests.group = pairs[order], np.argsort(order)[pair]
-    lane_keys, requests.lane = np.unique(
-        np.stack([requests.group, bucket], axis=1), axis=0, return_inverse=True
-    )
+    tenants = int(tenant.max(initial=0)) + 1
+    pairs, first, pair = np.unique(band * tenants + tenant, return_index=True, return_inverse=True)
+    order = np.lexsort([first, pairs // tenants])
+    band_of_group, group = pairs[order] // tenants, np.argsort(order)[pair]
+    buckets, bucket_number = np.unique(bucket, return_inverse=True)
+    pairs, lane = np.unique(group * len(buckets) + bucket_number, return_inverse=True)
+    group_of_lane, bucket_of_lane = pairs // len(buckets), buckets[pairs % len(buckets)]
+    requests.band, requests.group, requests.lane = band, group, lane
     bands, groups, lanes = (
         _records(len(priorities), layout.BAND),
-        _records(len(group_keys), layout.GROUP),
-        _records(len(lane_keys), layout.LANE),
+        _records(len(band_of_group), layout.GROUP),
+        _records(len(group_of_lane), layout.LANE),
     )
-    bands.low = _starts(requests.band, len(bands))[:-1]
-    first_group = np.searchsorted(group_keys[:, 0], np.arange(len(bands) + 1))
+    bands.low = _starts(band, len(bands))[:-1]
+    first_group = np.searchsorted(band_of_group, np.arange(len(bands) + 1))
     bands.first_group, bands.last_group = first_group[:-1], first_group[1:]
-    first_lane = np.searchsorted(lane_keys[:, 0], np.arange(len(groups) + 1))
+    first_lane = np.searchsorted(group_of_lane, np.arange(len(groups) + 1))
     groups.first_lane, groups.last_lane = first_lane[:-1], first_lane[1:]
-    lanes.low = _starts(requests.lane, len(lanes))[:-1]
+    lanes.low = _starts(lane, len(lanes))[:-1]
     if isinstance(policy, HighestResponseRatioNext):
-        lanes.service_tokens = [policy.service_tokens(bucket) for bucket in lane_keys[:, 1].tolist()]
+        lanes.service_tokens = [policy.service_tokens(bucket) for bucket in bucket_of_lane.tolist()]
     return bands, groups, lanes
 
 

@@ -21,10 +21,29 @@ def hold_blocks(books: Books, options: Options) -> bool:
     Evicts victims where there is none left; returns whether it did not have to.
     """
     state, batch = books.state[0], books.batch
-    evictions = state.preemptions
+    tokens, capacity = batch.tokens, batch.capacity
+    missing = 0
+    for at in range(state.running):
+        # A request that prefills holds its whole prefix.
+        missing += tokens[at] > capacity[at]
+    if missing == 0:
+        return True
+    if missing <= state.free_blocks:
+        take(books, options, missing)
+        for at in range(state.running):
+            if tokens[at] > capacity[at]:
+                capacity[at] += options.block_size
+        return True
+    _evict_for_blocks(books, options)
+    return False
+
+
+@compiled
+def _evict_for_blocks(books: Books, options: Options) -> None:
+    state, batch = books.state[0], books.batch
     at = 0
     while at < state.running:
-        if batch.to_prefill[at] > 0 or batch.tokens[at] <= batch.capacity[at]:
+        if batch.tokens[at] <= batch.capacity[at]:
             at += 1
         elif state.free_blocks > 0:
             take(books, options, 1)
@@ -35,75 +54,114 @@ def hold_blocks(books: Books, options: Options) -> bool:
             evict(books, options, victim)
             if victim < at:
                 at -= 1
-    return bool(state.preemptions == evictions)
 
 
 @compiled
 def one_step(books: Books, options: Options, times: StepTimes) -> None:
     """Packs and executes one step."""
     state, batch = books.state[0], books.batch
+    tokens, left, to_prefill, gap_s = batch.tokens, batch.left, batch.to_prefill, batch.gap_s
     decoding = state.running - state.prefilling
-    most_prefill = options.max_batched_tokens - decoding
-    tokens_left = most_prefill
+    context = state.context
+    tokens_left = options.max_batched_tokens - decoding
+    first_prefilling = _first_prefilling(books)
     prefill_tokens, prefill_history, completed = 0, 0, 0
-    decode_context, longest = 0, 0
-    for at in range(state.running):
-        if batch.to_prefill[at] == 0:
-            # The KV of the last token is written by this step.
-            decode_context += batch.tokens[at] - 1
-            longest = max(longest, batch.tokens[at] - 1)
-        elif tokens_left > 0:
-            chunk = min(batch.to_prefill[at], tokens_left)
+    for at in range(first_prefilling, state.running):
+        if to_prefill[at] > 0:
+            chunk = min(to_prefill[at], tokens_left)
             tokens_left -= chunk
             prefill_tokens += chunk
-            prefill_history += chunk * (batch.tokens[at] - batch.to_prefill[at])
-            completed += chunk == batch.to_prefill[at]
+            prefill_history += chunk * (tokens[at] - to_prefill[at])
+            completed += chunk == to_prefill[at]
+    longest = 0
+    if times.straggler_ms > 0:
+        for at in range(state.running):
+            # The KV of the last token is written by this step.
+            longest = max(longest, tokens[at] - 1 if to_prefill[at] == 0 else 0)
     duration_ms = state.swap_ms + step_ms(
         times,
         prefill_tokens,
         prefill_history,
         decoding,
-        decode_context,
+        context,
         longest,
         decoding + completed,
     )
     state.swap_ms = 0.0
     _advance(books, options, duration_ms, 1, options.kv_blocks - state.free_blocks)
+    duration_s = duration_ms / 1000
     finished = 0
-    tokens_left = most_prefill
     for at in range(state.running):
-        if batch.to_prefill[at] > 0:
-            chunk = min(batch.to_prefill[at], tokens_left)
+        decodes = to_prefill[at] == 0
+        tokens[at] += decodes
+        left[at] -= decodes
+        gap_s[at] = max(gap_s[at], duration_s * decodes)
+        finished += left[at] == 0
+    state.context += decoding
+    if options.fair_share:
+        _charge(books, 1)
+    if options.follows_fcfs:
+        books.bound[0].work += decoding
+    if state.resuming > 0:
+        _resume(books)
+    tokens_left = options.max_batched_tokens - decoding
+    for at in range(first_prefilling, state.running):
+        if to_prefill[at] > 0:
+            chunk = min(to_prefill[at], tokens_left)
             tokens_left -= chunk
-            batch.to_prefill[at] -= chunk
+            to_prefill[at] -= chunk
             state.to_prefill -= chunk
-            if chunk == 0 or batch.to_prefill[at] > 0:
-                continue
-            state.prefilling -= 1
-        else:
-            batch.gap_s[at] = max(batch.gap_s[at], duration_ms / 1000)
-        batch.tokens[at] += 1
-        batch.left[at] -= 1
-        finished += batch.left[at] == 0
-        if options.fair_share:
-            _charge(books, at, 1)
-        if options.follows_fcfs:
-            bound_produced(books, batch.item[at], generated_by(books, at) == 1, 1)
-        if state.resuming > 0 or generated_by(books, at) == 1:
-            _first_token(books, at)
+            if to_prefill[at] == 0 and chunk > 0:
+                _prefilled(books, options, at)
+                finished += left[at] == 0
     _remove_finished(books, options, finished)
 
 
 @compiled
-def _first_token(books: Books, at: int) -> None:
-    """The first token of a request, or its first since it was restarted."""
-    state, request = books.state[0], books.requests[books.batch.item[at]]
-    if request.resumed:
-        books.batch.gap_s[at] = max(books.batch.gap_s[at], state.now_s - request.last_token_s)
-        request.resumed = 0
-        state.resuming -= 1
-    elif request.first_token_s < 0:
+def _first_prefilling(books: Books) -> int:
+    """The place in the batch from which on some requests prefill; the last ones, but for swapped ones."""
+    state, to_prefill = books.state[0], books.batch.to_prefill
+    at, seen = state.running, 0
+    while seen < state.prefilling:
+        at -= 1
+        seen += to_prefill[at] > 0
+    return int(at)
+
+
+@compiled
+def _prefilled(books: Books, options: Options, at: int) -> None:
+    """A request's prefill is complete, which gives its next token."""
+    state, batch = books.state[0], books.batch
+    request = books.requests[batch.item[at]]
+    state.prefilling -= 1
+    state.context += batch.tokens[at]
+    batch.tokens[at] += 1
+    batch.left[at] -= 1
+    first = request.first_token_s < 0
+    if first:
         request.first_token_s = state.now_s
+    elif request.resumed:
+        _token_after_pause(books, at)
+    if options.fair_share:
+        books.groups[request.group].counter += OUTPUT_TOKEN_COST
+    if options.follows_fcfs:
+        bound_produced(books, batch.item[at], first, 1)
+
+
+@compiled
+def _resume(books: Books) -> None:
+    """Requests that were swapped in got their first token since."""
+    for at in range(books.state[0].running):
+        if books.batch.to_prefill[at] == 0 and books.requests[books.batch.item[at]].resumed:
+            _token_after_pause(books, at)
+
+
+@compiled
+def _token_after_pause(books: Books, at: int) -> None:
+    state, request = books.state[0], books.requests[books.batch.item[at]]
+    books.batch.gap_s[at] = max(books.batch.gap_s[at], state.now_s - request.last_token_s)
+    request.resumed = 0
+    state.resuming -= 1
 
 
 @compiled
@@ -119,11 +177,11 @@ def jump(books: Books, options: Options, times: StepTimes, most_steps: int, unti
     `until_s` or later. Stops sooner where a request finishes or KV blocks would run out.
     """
     state, batch = books.state[0], books.batch
+    tokens, left, capacity, gap_s = batch.tokens, batch.left, batch.capacity, batch.gap_s
     count = state.running
-    context = 0
+    context = state.context
     for at in range(count):
-        context += batch.tokens[at] - 1
-        most_steps = min(most_steps, batch.left[at])
+        most_steps = min(most_steps, left[at])
     most_steps = _steps_with_blocks(books, options, most_steps)
     steps = 0
     elapsed_ms, longest_ms = 0.0, 0.0
@@ -142,22 +200,25 @@ def jump(books: Books, options: Options, times: StepTimes, most_steps: int, unti
         steps += here
         context += count * here
     used_before = options.kv_blocks - state.free_blocks
-    finished = 0
+    longest_s = longest_ms / 1000
+    blocks, finished = 0, 0
     for at in range(count):
-        missing = batch.tokens[at] + steps - 1 - batch.capacity[at]
+        missing = tokens[at] + steps - 1 - capacity[at]
         if missing > 0:
-            blocks = (missing + options.block_size - 1) // options.block_size
-            batch.capacity[at] += blocks * options.block_size
-            take(books, options, blocks)
-        batch.tokens[at] += steps
-        batch.left[at] -= steps
-        batch.gap_s[at] = max(batch.gap_s[at], longest_ms / 1000)
-        finished += batch.left[at] == 0
-        if options.fair_share:
-            _charge(books, at, steps)
-        if options.follows_fcfs:
-            bound_produced(books, batch.item[at], False, steps)
+            more = (missing + options.block_size - 1) // options.block_size
+            capacity[at] += more * options.block_size
+            blocks += more
+        tokens[at] += steps
+        left[at] -= steps
+        gap_s[at] = max(gap_s[at], longest_s)
+        finished += left[at] == 0
+    take(books, options, blocks)
+    state.context = context
     state.jumps += 1
+    if options.fair_share:
+        _charge(books, steps)
+    if options.follows_fcfs:
+        books.bound[0].work += count * steps
     _advance(books, options, elapsed_ms, steps, used_before)
     _remove_finished(books, options, finished)
 
@@ -181,9 +242,12 @@ def _advance(books: Books, options: Options, elapsed_ms: float, steps: int, used
 
 
 @compiled
-def _charge(books: Books, at: int, tokens: int) -> None:
-    group = books.groups[books.requests[books.batch.item[at]].group]
-    group.counter += OUTPUT_TOKEN_COST * tokens
+def _charge(books: Books, tokens: int) -> None:
+    """Charges the tenant of each decoding request."""
+    for at in range(books.state[0].running):
+        if books.batch.to_prefill[at] == 0:
+            group = books.groups[books.requests[books.batch.item[at]].group]
+            group.counter += OUTPUT_TOKEN_COST * tokens
 
 
 @compiled
@@ -194,6 +258,7 @@ def _remove_finished(books: Books, options: Options, finished: int) -> None:
     kept = 0
     for at in range(state.running):
         if batch.left[at] == 0:
+            state.context -= batch.tokens[at] - 1
             release(books, options, at)
             if options.follows_fcfs:
                 bound_finished(books, batch.item[at])
