@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankserve.client.evaluation.degraded import DegradedScores, degraded_scores
-from rankserve.client.evaluation.plots import COLOURS
 from rankserve.client.load import DrawnArrivals, Gamma, OnOff, Poisson
 from rankserve.server.engines.simulated.profiles import Profile
 from rankserve.server.scheduling.policies import AgedRanking, HighestResponseRatioNext, Policy, Ranking
@@ -135,6 +134,7 @@ SINGLE = [
 ]
 # What the plots name beside the families.
 STARS = (FCFS, RANKING, BOUNDED, ORACLE)
+HIGHLIGHT = "#DC2626"
 # Asked of the bounded policy: share kept, p99 E2E and longest TTFT over FCFS's.
 TARGET = (0.92, 1.15, 1.10)
 
@@ -151,7 +151,7 @@ def run(bench: Bench) -> Section:
     elsewhere = ", ".join(f"{point(results, name)} ({name})" for name in labels[1:])
     return Section(
         shows=(
-            "Bounded ranking, the server's default, keeps"
+            "Bounded ranking keeps"
             f" {point(results, labels[0])} on the on/off load, where plain ranking has"
             f" {number(plain[1].mean)} and {number(plain[2].mean)} times; with the same settings"
             f" {elsewhere}, while bounds in seconds and ageing rates that suit one load are far too tight or"
@@ -235,14 +235,11 @@ def _limits(scores: DegradedScores) -> dict[float, float]:
 def shares(results: Results, load: str, name: str) -> tuple[Interval, Interval, Interval]:
     """(share of ranking's gain kept, p99 E2E over FCFS's, longest TTFT over FCFS's)."""
     runs, fcfs, ranking = (results[load, each] for each in (name, FCFS.label, RANKING.label))
-    kept = interval(
-        [
-            (base.mean_s_per_token - run.mean_s_per_token) / (base.mean_s_per_token - best.mean_s_per_token)
-            for run, base, best in zip(runs, fcfs, ranking, strict=True)
-        ]
-    )
+    gained = [base.mean_s_per_token - run.mean_s_per_token for run, base in zip(runs, fcfs, strict=True)]
+    most = [base.mean_s_per_token - best.mean_s_per_token for best, base in zip(ranking, fcfs, strict=True)]
     return (
-        kept,
+        # Whoever keeps nothing of nothing keeps all of it.
+        interval([gain / whole if whole else 1.0 for gain, whole in zip(gained, most, strict=True)]),
         ratios([each.p99_e2e_s for each in runs], [each.p99_e2e_s for each in fcfs]),
         ratios([each.longest_ttft_s for each in runs], [each.longest_ttft_s for each in fcfs]),
     )
@@ -305,15 +302,21 @@ def draw(results: Results, loads: Sequence[str], lines: dict[str, list[Contender
             for index, (name, contenders) in enumerate(lines.items()):
                 _points(axes, results, load, contenders, row, name, **plots.look(index, name))
             for contender, marker in zip(STARS, "o^*X", strict=True):
-                colour = COLOURS[1] if contender is BOUNDED else "black"
-                look = {"color": colour, "marker": marker, "markersize": 9, "linestyle": "", "zorder": 3}
+                colour = HIGHLIGHT if contender is BOUNDED else "black"
+                look = {
+                    "color": colour,
+                    "marker": marker,
+                    "markersize": 12 if contender is BOUNDED else 8,
+                    "linestyle": "",
+                    "zorder": 3,
+                }
                 _points(axes, results, load, [contender], row, contender.label, **look)
             if row == 0:
                 axes.set_title(load)
             if load == loads[0]:
                 axes.axvline(limit, color="black", linewidth=0.6, linestyle=":")
                 axes.axhline(TARGET[0], color="black", linewidth=0.6, linestyle=":")
-            axes.set(xlabel=("p99 E2E / FCFS's", "Longest TTFT / FCFS's")[row], ylim=(-0.05, 1.1))
+            axes.set(xlabel=("p99 E2E / FCFS's", "Longest TTFT / FCFS's")[row], ylim=(-0.05, 1.15))
             axes.set_xscale("log")
             axes.minorticks_off()
             _ticks(axes)
@@ -324,7 +327,8 @@ def draw(results: Results, loads: Sequence[str], lines: dict[str, list[Contender
 
 def _ticks(axes: Axes) -> None:
     low, high = axes.get_xlim()
-    ticks = [tick for tick in (0.5, 1, 1.2, 1.5, 2, 3, 5, 10, 20) if low <= tick <= high]
+    choices = (1, 1.05, 1.1, 1.2), (1, 1.2, 1.5, 2, 3), (1, 2, 5, 10, 20)
+    ticks = [tick for tick in choices[int(high > 1.25) + int(high > 4)] if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
