@@ -35,7 +35,9 @@ def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
     config.CACHE_DIR = folder
     try:
         # A call that is not inlined counts the references of every array it passes: most of the time.
-        machine_code: Callable[_P, _R] = njit(cache=bool(folder), nogil=True, forceinline=True)(function)
+        machine_code: Callable[_P, _R] = njit(
+            cache=bool(folder), nogil=True, forceinline=True, error_model="numpy"
+        )(function)
     finally:
         config.CACHE_DIR = before
     return machine_code

@@ -66,8 +66,8 @@ def _until_plan(books: Books, options: Options, next_arrival_s: float) -> tuple[
     state = books.state[0]
     full = state.running >= options.max_sequences
     if full and not options.preempts:
-        # The bounds note the step at which, or what has happened when, a request arrives.
-        notes_arrival = options.follows_fcfs or options.threshold_steps > 0
+        # These look at what has happened so far whenever a request arrives.
+        notes_arrival = options.follows_fcfs or options.threshold_steps > 0 or options.fair_share
         return _ANY_NUMBER, next_arrival_s if notes_arrival else math.inf
     if state.waiting == 0:
         return _ANY_NUMBER, next_arrival_s

@@ -91,7 +91,12 @@ def one_step(books: Books, options: Options, times: StepTimes) -> None:
     _advance(books, options, duration_ms, 1, options.kv_blocks - state.free_blocks)
     duration_s = duration_ms / 1000
     finished = 0
-    for at in range(state.running):
+    for at in range(first_prefilling):
+        tokens[at] += 1
+        left[at] -= 1
+        gap_s[at] = max(gap_s[at], duration_s)
+        finished += left[at] == 0
+    for at in range(first_prefilling, state.running):
         decodes = to_prefill[at] == 0
         tokens[at] += decodes
         left[at] -= decodes

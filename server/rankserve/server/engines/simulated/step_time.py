@@ -74,16 +74,22 @@ def step_ms(
         return intercept + slope * decode_context_tokens
     chunk, chunk_share = _bracket(times.chunk_axis, prefill_tokens, 1)
     history, history_share = _bracket(times.history_axis, prefill_history_tokens, prefill_tokens)
+    count, count_share, context, context_share = 0, 0.0, 0, 0.0
+    if decode_sequences > 0:
+        count, count_share = _bracket(times.sequences_axis, decode_sequences, 1)
+        context, context_share = _bracket(times.context_axis, decode_context_tokens, decode_sequences)
     attention = 0.0
     for i in range(2):
         weight = chunk_share if i == 1 else 1.0 - chunk_share
         for j in range(2):
             share = weight * (history_share if j == 1 else 1.0 - history_share)
             if share != 0.0:
-                intercept, slope, _ = _attention_line(
-                    times, chunk + i, history + j, decode_sequences, decode_context_tokens
+                grid = times.attention_ms[chunk + i, history + j]
+                attention += share * _between(
+                    _between(grid[count, context], grid[count + 1, context], count_share),
+                    _between(grid[count, context + 1], grid[count + 1, context + 1], count_share),
+                    context_share,
                 )
-                attention += share * (intercept + slope * decode_context_tokens)
     straggler = 0.0
     if decode_sequences > 0:
         excess = longest_decode_context - decode_context_tokens / decode_sequences
@@ -108,7 +114,7 @@ def decode_line(
         `decode_context_tokens` on; inf if they hold for ever. For a fixed number of sequences the step's
         duration is intercept + slope x sum of contexts.
     """
-    intercept, slope, last = _attention_line(times, 0, 0, decode_sequences, decode_context_tokens)
+    intercept, slope, last = _attention_line(times, decode_sequences, decode_context_tokens)
     intercept += (
         _value(times.tokens_axis, times.tokens_ms, decode_sequences)
         + _value(times.sampled_axis, times.sampled_ms, decode_sequences)
@@ -119,21 +125,21 @@ def decode_line(
 
 @compiled
 def _attention_line(
-    times: StepTimes, chunk: int, history: int, decode_sequences: int, decode_context_tokens: int
+    times: StepTimes, decode_sequences: int, decode_context_tokens: int
 ) -> tuple[float, float, float]:
-    """Attention at a grid point of chunk and history, as a line over the sum of contexts."""
-    grid = times.attention_ms
+    """Attention of a step without prefill, as a line over the sum of contexts; see `decode_line`."""
+    grid = times.attention_ms[0, 0]
     if decode_sequences == 0:
-        return float(grid[chunk, history, 0, 0]), 0.0, math.inf
+        return float(grid[0, 0]), 0.0, math.inf
     axis = times.context_axis
     at, share = _bracket(times.sequences_axis, decode_sequences, 1)
     point = _points_reached(axis, decode_context_tokens, decode_sequences)
     last = axis[point] * decode_sequences if point < len(axis) else math.inf
     lower = min(max(point - 1, 0), len(axis) - 2)
-    first = _between(grid[chunk, history, at, lower], grid[chunk, history, at + 1, lower], share)
+    first = _between(grid[at, lower], grid[at + 1, lower], share)
     if point == 0:
         return first, 0.0, last
-    second = _between(grid[chunk, history, at, lower + 1], grid[chunk, history, at + 1, lower + 1], share)
+    second = _between(grid[at, lower + 1], grid[at + 1, lower + 1], share)
     per_mean_token = (second - first) / (axis[lower + 1] - axis[lower])
     return first - per_mean_token * axis[lower], per_mean_token / decode_sequences, last
 
