@@ -34,7 +34,7 @@ from rankserve.trainer.metrics import kendall_tau
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
-POLICIES = ("fcfs", "ranking", "aged_ranking", "sjf")
+POLICIES = ("fcfs", "ranking", "bounded_ranking", "aged_ranking", "sjf")
 
 
 def main() -> None:

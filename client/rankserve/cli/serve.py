@@ -16,11 +16,12 @@ def serve(
     policy: Annotated[
         str,
         typer.Option(
-            help="Who goes first: ranking (shortest expected answer), cost_aware (least expected KV cache"
-            " use), classification, aged_ranking or hrrn (expected length against the wait), mlfq (learns"
-            " by running), edf (deadlines), fcfs; sjf and srtf (oracles, for replays)."
+            help="Who goes first: bounded_ranking (shortest expected answer, but nobody waits much longer"
+            " than under FCFS), ranking (without that bound), cost_aware (least expected KV cache use),"
+            " classification, aged_ranking or hrrn (expected length against the wait), mlfq (learns by"
+            " running), edf (deadlines), fcfs; sjf and srtf (oracles, for replays)."
         ),
-    ] = "ranking",
+    ] = "bounded_ranking",
     ageing_tokens_per_s: Annotated[
         float,
         typer.Option(help="aged_ranking: predicted tokens that one second of waiting makes up for."),

@@ -18,7 +18,7 @@ class ServerSettings(BaseModel):
     token_file: Path | None = None
     allow_unauthenticated: bool = False
 
-    policy: str = "ranking"
+    policy: str = "bounded_ranking"
     ageing_tokens_per_s: float = Field(default=10.0, ge=0)
     starvation_threshold_steps: int = Field(default=0, ge=0)
     starvation_quantum_steps: int = Field(default=10, ge=1)
