@@ -99,14 +99,14 @@ def test_policies_are_compared_on_a_trace(trace: Path) -> None:
         assert 0 < run["kv_use_mean"] <= run["kv_use_max"] <= 1
         assert run["steps"] > 0
         assert run["queue_depth_max"] > 4
-    estimates = document["policies"]["ranking"]
+    estimates = document["policies"]["bounded_ranking"]
     assert estimates["e2e_s.p99"] == {"mean": ranking["e2e_s"]["p99"], "half_width": None}
 
 
 def test_prompts_are_scored_by_the_bundled_ranker(prompts: Path) -> None:
     document = figures("-w", prompts, "--burst", *TIGHT)
-    assert [run["policy"] for run in document["runs"]] == ["fcfs", "ranking", "sjf"]
-    run = of(document, "ranking")
+    assert [run["policy"] for run in document["runs"]] == ["fcfs", "bounded_ranking", "sjf"]
+    run = of(document, "bounded_ranking")
     assert run["header"]["ranker_version"]
     assert run["kendall_tau"] is not None
     # Of two samples the last is replayed, the other gives the ceiling.
