@@ -207,8 +207,9 @@ def draw_plot(caps: Results, kv: Results) -> Figure:
         axes.set_xticks(ticks, map(str, ticks), rotation=45)
         axes.minorticks_off()
         axes.axhline(1, color="black", linewidth=0.8)
-        axes.set_ylim(bottom=0)
-        axes.legend()
+        # Room for the legend.
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
+        axes.legend(loc="upper right")
     for index, reservation in enumerate(RESERVATIONS):
         label = reserving(RANKING, reservation).label
         means = [

@@ -15,8 +15,6 @@ PAGE = ROOT / "docs" / "results.md"
 BATCH_CAP = 64
 # Sums of kernels leave out what a real engine's CPU does in a step: 1 to 4 ms.
 CPU_OVERHEAD_MS = 1.5
-# 128 KiB of KV a token for 8B, 320 KiB over four GPUs for 70B, at 25 GB/s over PCIe 4.0.
-SWAP_MS_PER_TOKEN = {"a100-llama3-8b": 0.0052, "a100-llama3-70b-tp4": 0.0033}
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,13 +62,12 @@ class Section:
 
 
 def engine(name: str, batch_cap: int = BATCH_CAP, kv_blocks: int | None = None) -> Profile:
-    """A built-in profile with this batch cap, CPU overhead, swap cost, and these KV blocks where given."""
+    """A built-in profile with this batch cap, CPU overhead, and these KV blocks where given."""
     profile = find_profile(name)
     return replace(
         profile,
         max_sequences=batch_cap,
         kv_blocks=kv_blocks or profile.kv_blocks,
-        swap_ms_per_token=SWAP_MS_PER_TOKEN[name],
         step_times=profile.step_times._replace(overhead_ms=CPU_OVERHEAD_MS),
     )
 

@@ -14,7 +14,6 @@ from benchmarks.experiments.tables import markdown
 from benchmarks.experiments.workloads import drawn
 from matplotlib.figure import Figure
 
-from rankserve.client.evaluation.plots import BASELINE_COLOUR, COLOURS
 from rankserve.client.load import Burst
 from rankserve.server.simulation.columns import RequestColumns
 
@@ -26,8 +25,8 @@ PAPER = {
     "ranking": "0.78 (0.54), 0.54 (0.62)",
     "classification": "0.84 (0.49), 0.77 (0.58)",
 }
-BY_SAMPLE = "ranking by another sample"
-BY_MEAN = "ranking by the mean of other samples"
+BY_SAMPLE = "by another sample"
+BY_MEAN = "by the mean of others"
 
 
 def run(bench: Bench) -> Section:
@@ -128,16 +127,15 @@ def _cells(runs: list[Figures]) -> list[str]:
 
 def draw(results: Results) -> Figure:
     figure, grid = plots.panels(3, 3.4)
+    # Not all data sets have every order, but the rows are the same.
+    names = list(dict.fromkeys(name for _, name in results))[::-1]
     for axes, data_set in zip(grid, DATA_SETS, strict=True):
-        names = [name for title, name in results if title == data_set.title][::-1]
-        gains = [gain(results, data_set, name) for name in names]
-        axes.barh(
-            names,
-            [each.mean for each in gains],
-            xerr=[each.half_width for each in gains],
-            color=[BASELINE_COLOUR if name == FCFS.label else COLOURS[0] for name in names],
-            height=0.65,
-        )
+        for row, name in enumerate(names):
+            if (data_set.title, name) in results:
+                factor = gain(results, data_set, name)
+                colour = plots.look(0, name)["color"]
+                axes.barh(row, factor.mean, xerr=factor.half_width, color=colour, height=0.65)
+        axes.set_yticks(range(len(names)), names if axes is grid[0] else [""] * len(names))
         axes.set(title=data_set.title, xlabel="FCFS / this, mean s/token")
         axes.grid(visible=False, axis="y")
     return figure

@@ -134,7 +134,6 @@ SINGLE = [
 ]
 # What the plots name beside the families.
 STARS = (FCFS, RANKING, BOUNDED, ORACLE)
-HIGHLIGHT = "#DC2626"
 # Asked of the bounded policy: share kept, p99 E2E and longest TTFT over FCFS's.
 TARGET = (0.92, 1.15, 1.10)
 
@@ -151,7 +150,7 @@ def run(bench: Bench) -> Section:
     elsewhere = ", ".join(f"{point(results, name)} ({name})" for name in labels[1:])
     return Section(
         shows=(
-            "Bounded ranking keeps"
+            "Bounded ranking, the server's default, keeps"
             f" {point(results, labels[0])} on the on/off load, where plain ranking has"
             f" {number(plain[1].mean)} and {number(plain[2].mean)} times; with the same settings"
             f" {elsewhere}, while bounds in seconds and ageing rates that suit one load are far too tight or"
@@ -302,7 +301,7 @@ def draw(results: Results, loads: Sequence[str], lines: dict[str, list[Contender
             for index, (name, contenders) in enumerate(lines.items()):
                 _points(axes, results, load, contenders, row, name, **plots.look(index, name))
             for contender, marker in zip(STARS, "o^*X", strict=True):
-                colour = HIGHLIGHT if contender is BOUNDED else "black"
+                colour = plots.POLICIES[BOUNDED.label]["color"] if contender is BOUNDED else "black"
                 look = {
                     "color": colour,
                     "marker": marker,

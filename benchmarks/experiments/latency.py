@@ -215,5 +215,5 @@ def draw(results: Results) -> Figure:
         axes.minorticks_off()
         plots.plain_numbers(axes.yaxis)
     grid[0].set_ylabel("Mean normalised latency, s/token")
-    plots.legend_above(figure, grid[0], columns=8)
+    plots.legend_above(figure, grid[0], columns=5)
     return figure

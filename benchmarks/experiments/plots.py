@@ -11,8 +11,19 @@ from matplotlib.ticker import FuncFormatter
 from rankserve.client.evaluation.plots import BASELINE_COLOUR, COLOURS, STYLE
 
 WIDTH_INCHES = 9.5
-DPI = 100
+DPI = 90
 MARKERS = "osD^vP*X"
+POLICIES: dict[str, dict[str, Any]] = {
+    "FCFS": {"color": BASELINE_COLOUR, "marker": "o"},
+    "MLFQ, recompute": {"color": COLOURS[4], "marker": "s"},
+    "MLFQ, swap": {"color": COLOURS[4], "marker": "D", "linestyle": ":"},
+    "classification": {"color": COLOURS[3], "marker": "^"},
+    "ranking": {"color": COLOURS[0], "marker": "v"},
+    "bounded ranking": {"color": "#DC2626", "marker": "*", "markersize": 7},
+    "aged ranking": {"color": COLOURS[5], "marker": "P"},
+    "cost-aware": {"color": COLOURS[2], "marker": "d"},
+    "oracle (SJF)": {"color": "black", "marker": "x", "linestyle": "--"},
+}
 
 
 def panels(count: int, height_inches: float = 3.6, *, rows: int = 1) -> tuple[Figure, list[Any]]:
@@ -24,16 +35,10 @@ def panels(count: int, height_inches: float = 3.6, *, rows: int = 1) -> tuple[Fi
 
 
 def look(index: int, label: str) -> dict[str, Any]:
-    """Colour and marker of the index-th policy; FCFS is grey and the oracle black in every plot."""
-    if label.startswith("FCFS"):
-        return {"color": BASELINE_COLOUR, "marker": "o", "markersize": 4}
-    if label.startswith("oracle"):
-        return {"color": "black", "marker": "x", "markersize": 5, "linestyle": "--"}
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "markersize": 4,
-    }
+    """Colour and marker of a line: of its policy where it has one of its own, else the index-th."""
+    if label in POLICIES:
+        return {"markersize": 4, **POLICIES[label]}
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
 
 
 def plain_numbers(axis: Any) -> None:

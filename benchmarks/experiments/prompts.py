@@ -38,11 +38,11 @@ class DataSet:
 
 
 ALPACA = DataSet(
-    "alpaca_vicuna7b", "Alpaca, Vicuna-7B", "alpaca_vicuna7b.jsonl.gz", None, "a100-llama3-8b", 512
+    "alpaca_vicuna7b", "Alpaca (Vicuna-7B)", "alpaca_vicuna7b.jsonl.gz", None, "a100-llama3-8b", 512
 )
 MMLU_8B = DataSet(
     "mmlupro_llama31_8b",
-    "MMLU-Pro, Llama-3.1-8B",
+    "MMLU-Pro (Llama-3.1-8B)",
     "mmlupro.jsonl.gz",
     "Meta-Llama-3_1-8B-Instruct",
     "a100-llama3-8b",
@@ -50,7 +50,7 @@ MMLU_8B = DataSet(
 )
 MMLU_70B = DataSet(
     "mmlupro_llama31_70b",
-    "MMLU-Pro, Llama-3.1-70B",
+    "MMLU-Pro (Llama-3.1-70B)",
     "mmlupro.jsonl.gz",
     "Meta-Llama-3_1-70B-Instruct",
     "a100-llama3-70b-tp4",

@@ -165,7 +165,7 @@ def draw(results: Results) -> Figure:
                 color=plots.look(index, contender.label)["color"],
                 label=contender.label,
             )
-        axes.set_xticks(range(len(DATA_SETS)), [each.title.replace(", ", "\n") for each in DATA_SETS])
+        axes.set_xticks(range(len(DATA_SETS)), [each.title.replace(" (", "\n(") for each in DATA_SETS])
         axes.set_title(title)
         axes.grid(visible=False, axis="x")
     plots.legend_above(figure, left)
