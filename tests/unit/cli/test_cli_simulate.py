@@ -99,7 +99,7 @@ def test_policies_are_compared_on_a_trace(trace: Path) -> None:
         assert 0 < run["kv_use_mean"] <= run["kv_use_max"] <= 1
         assert run["steps"] > 0
         assert run["queue_depth_max"] > 4
-    estimates = document["policies"]["bounded_ranking"]
+    estimates = document["policies"]["ranking"]
     assert estimates["e2e_s.p99"] == {"mean": ranking["e2e_s"]["p99"], "half_width": None}
 
 

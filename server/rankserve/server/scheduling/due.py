@@ -1,69 +1,63 @@
 """Who of a band's waiting requests is due."""
 
-from heapq import heapify, heappop, heappush
+from bisect import insort
+from collections import deque
 
 from rankserve.server.scheduling.lane import STALE_ALLOWED
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
-# (time or step, sequence, preemptions, request): a request waits once, and once more for each preemption,
-# so the third tells entries of earlier waits.
+# (since when it waits, sequence, preemptions, request): a request waits once, and once more for each
+# preemption, so the third tells entries of earlier waits.
 _Entry = tuple[float, int, int, Request]
 
 
 class DueIndex:
-    """Waiting requests by the time and by the step since which they wait, as far as those bounds are on."""
+    """Waiting requests in the order in which they began to wait.
 
-    __slots__ = ("_by_step", "_by_time", "_starvation", "_watched")
+    Whoever waits longest in seconds has also seen the most steps, so if anybody is due, by either bound, the
+    first one is.
+    """
+
+    __slots__ = ("_entries", "_starvation", "_watched")
 
     def __init__(self, starvation: Starvation) -> None:
         self._starvation = starvation
-        self._by_time: list[_Entry] = []
-        self._by_step: list[_Entry] = []
+        self._entries: deque[_Entry] = deque()
         self._watched = 0
 
     def watch(self, request: Request) -> None:
-        """A request begins to wait."""
+        """A request begins to wait. O(1), unless one is watched already that began later."""
         self._watched += 1
-        if self._starvation.bounds_time:
-            entry = (request.waiting_since_s, request.sequence, request.preemptions, request)
-            heappush(self._by_time, entry)
-            if len(self._by_time) > self._most():
-                self._by_time = [entry for entry in self._by_time if _waits(entry)]
-                heapify(self._by_time)
-        if self._starvation.threshold_steps:
-            step = request.waiting_since_step
-            heappush(self._by_step, (step, request.sequence, request.preemptions, request))
-            if len(self._by_step) > self._most():
-                self._by_step = [entry for entry in self._by_step if _waits(entry)]
-                heapify(self._by_step)
+        entries = self._entries
+        entry = (request.waiting_since_s, request.sequence, request.preemptions, request)
+        if entries and entry < entries[-1]:
+            insort(entries, entry)
+        else:
+            entries.append(entry)
+        if len(entries) > 2 * self._watched + STALE_ALLOWED:
+            self._entries = deque(entry for entry in entries if _waits(entry))
 
     def forget(self) -> None:
-        """A request waits no more. Its entries stay, stale, for a while."""
+        """A request waits no more. Its entry stays, stale, for a while."""
         self._watched -= 1
 
     def first(self, now_s: float, step: int) -> Request | None:
-        """The due request that waits longest; None if nobody is due."""
-        due: Request | None = None
-        by_time, by_step = self._by_time, self._by_step
-        while by_time and not _waits(by_time[0]):
-            heappop(by_time)
-        if by_time and self._starvation.is_late(by_time[0][3], now_s):
-            due = by_time[0][3]
-        while by_step and not _waits(by_step[0]):
-            heappop(by_step)
-        if by_step and self._starvation.is_passed_over(by_step[0][3], step):
-            other = by_step[0][3]
-            if due is None or (other.waiting_since_s, other.sequence) < (due.waiting_since_s, due.sequence):
-                due = other
-        return due
+        """The request that waits longest, if it is due; None if nobody is."""
+        entries = self._entries
+        while entries and not _waits(entries[0]):
+            entries.popleft()
+        if not entries:
+            return None
+        request = entries[0][3]
+        starvation = self._starvation
+        if starvation.is_late(request, now_s) or starvation.is_passed_over(request, step):
+            return request
+        return None
 
     def __len__(self) -> int:
-        """Entries of the larger index, stale ones included: at most 2 x the most that waited + a constant."""
-        return max(len(self._by_time), len(self._by_step))
-
-    def _most(self) -> int:
-        return 2 * self._watched + STALE_ALLOWED
+        """Entries, stale ones included: at most 2 x the most that waited + a constant."""
+        return len(self._entries)
 
 
 def _waits(entry: _Entry) -> bool:

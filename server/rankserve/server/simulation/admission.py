@@ -128,7 +128,7 @@ def _start(books: Books, options: Options, item: int, due: int, tokens_left: int
         state.context += prefix - 1
         state.swap_ms += options.swap_ms_per_token * prefix
         # One evicted in this very plan has not been swapped out when the scheduler counts its tokens.
-        return 1 if request.urgency_s < state.now_s else int(min(prefix, tokens_left))
+        return 1 if request.waiting_since_s < state.now_s else int(min(prefix, tokens_left))
     to_prefill = max(1, prefix - options.shared_prefix_tokens - cached * options.block_size)
     batch.to_prefill[at] = to_prefill
     state.to_prefill += to_prefill
@@ -232,7 +232,7 @@ def _may_evict(books: Books, options: Options, at: int, head: int, due: bool) ->
     if running.quantum_left > 0:
         return False
     # Only one that overtook it. Where everybody is due, evicting each other would gain nothing.
-    if due and running.urgency_s > waiting.urgency_s:
+    if due and running.waiting_since_s > waiting.waiting_since_s:
         return True
     generated = generated_by(books, at)
     if options.evicts == BY_LEVEL:

@@ -38,11 +38,10 @@ REQUEST = np.dtype(
         ("ageing", "f8"),
         ("wait_key", "f8"),
         ("counted", "f8"),  # the prediction that is in the bound's sum
-        ("urgency_s", "f8"),
+        ("waiting_since_s", "f8"),
         ("since_step", "f8"),
         ("at_key", "i4"),
-        ("at_urgency", "i4"),
-        ("at_step", "i4"),
+        ("at_wait", "i4"),
         ("generated", "i4"),
         ("swapped", "i4"),
         ("computed", "i4"),  # tokens whose KV it had when it was evicted
@@ -64,7 +63,7 @@ REQUEST = np.dtype(
 
 BAND = np.dtype(
     [
-        ("low", "i8"),  # of its slice of the heaps by urgency and by step
+        ("low", "i8"),  # of its slice of the heap by waiting time
         ("first_group", "i8"),
         ("last_group", "i8"),  # exclusive
         ("waiting", "i8"),
@@ -153,7 +152,7 @@ class Options(NamedTuple):
     reservation: int
     threshold_steps: int
     quantum_steps: int
-    bounds_wait: bool  # whether either of the next two is on
+    bounds_wait: bool  # whether any bound is on, in steps or in time
     max_wait_s: float
     follows_fcfs: bool
     share: float
@@ -192,8 +191,7 @@ class Books(NamedTuple):
     groups: Records
     lanes: Records
     by_key: Integers
-    by_urgency: Integers
-    by_step: Integers
+    by_wait: Integers
     batch: Batch
     free_list: Integers  # [ring, 2]: request, blocks it freed; oldest first, from `state.first_segment`
     state: Records

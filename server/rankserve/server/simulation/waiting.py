@@ -57,14 +57,12 @@ def enqueue(books: Books, options: Options, item: int, since_s: float) -> None:
         if options.key_kind == RESPONSE_RATIO
         else key_now(books, options, item, request.generated, since_s)
     )
-    request.urgency_s = since_s
+    request.waiting_since_s = since_s
     request.since_step = state.steps
     requests = books.requests
     push(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
     if options.bounds_wait:
-        push(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
-    if options.threshold_steps > 0:
-        push(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
+        push(books.by_wait, band.low, band.waiting, requests["at_wait"], requests["waiting_since_s"], item)
     lane.length += 1
     group.waiting += 1
     band.waiting += 1
@@ -78,9 +76,7 @@ def dequeue(books: Books, options: Options, item: int) -> None:
     band, group, lane = books.bands[request.band], books.groups[request.group], books.lanes[request.lane]
     remove(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
     if options.bounds_wait:
-        remove(books.by_urgency, band.low, band.waiting, requests["at_urgency"], requests["urgency_s"], item)
-    if options.threshold_steps > 0:
-        remove(books.by_step, band.low, band.waiting, requests["at_step"], requests["since_step"], item)
+        remove(books.by_wait, band.low, band.waiting, requests["at_wait"], requests["waiting_since_s"], item)
     lane.length -= 1
     group.waiting -= 1
     band.waiting -= 1
@@ -111,23 +107,15 @@ def first_band(books: Books) -> int:
 
 @compiled
 def first_due(books: Books, options: Options, band_number: int, now_s: float) -> int:
-    """The due request of a band that waits longest; -1 if none is due."""
-    band = books.bands[band_number]
-    due = -1
-    if options.bounds_wait:
-        oldest = books.by_urgency[band.low]
-        if now_s - books.requests[oldest].urgency_s >= bound_s(books, options):
-            due = oldest
-    if options.threshold_steps > 0:
-        oldest = books.by_step[band.low]
-        request = books.requests[oldest]
-        if books.state[0].steps - request.since_step >= options.threshold_steps and (
-            due < 0
-            or request.urgency_s < books.requests[due].urgency_s
-            or (request.urgency_s == books.requests[due].urgency_s and oldest < due)
-        ):
-            due = oldest
-    return due
+    """The request of a band that waits longest, if it is due; -1 if nobody is."""
+    if not options.bounds_wait:
+        return -1
+    oldest = books.by_wait[books.bands[band_number].low]
+    request = books.requests[oldest]
+    late = now_s - request.waiting_since_s >= bound_s(books, options)
+    waited_steps = books.state[0].steps - request.since_step
+    passed_over = options.threshold_steps > 0 and waited_steps >= options.threshold_steps
+    return int(oldest) if late or passed_over else -1
 
 
 @compiled
@@ -158,14 +146,13 @@ def first_by_policy(books: Books, options: Options, band_number: int, now_s: flo
 @compiled
 def next_due(books: Books, options: Options, band_number: int, now_s: float) -> tuple[float, float]:
     """When the band's next request becomes due: (moment in s, step), each inf if there is none."""
-    band = books.bands[band_number]
     moment_s, step = math.inf, math.inf
     if options.bounds_wait:
-        due_s = books.requests[books.by_urgency[band.low]].urgency_s + bound_s(books, options)
+        request = books.requests[books.by_wait[books.bands[band_number].low]]
+        due_s = request.waiting_since_s + bound_s(books, options)
         if due_s > now_s:
             moment_s = due_s
-    if options.threshold_steps > 0:
-        due_step = books.requests[books.by_step[band.low]].since_step + options.threshold_steps
-        if due_step > books.state[0].steps:
+        due_step = request.since_step + options.threshold_steps
+        if options.threshold_steps > 0 and due_step > books.state[0].steps:
             step = due_step
     return moment_s, step
