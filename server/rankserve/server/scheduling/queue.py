@@ -36,8 +36,9 @@ class RankedQueue:
         self._lanes: dict[int, dict[str, Lane]] = {}
         # The bands in which somebody waits, best first.
         self._order: list[Band] = []
-        # Whether the next request is simply the first of the first band's sole lane.
         self._plain = self._starvation is None and not self._in_buckets
+        # The lane whose first request is simply the next one; None if there is more to look at.
+        self._next: Lane | None = None
 
     def __len__(self) -> int:
         return sum(len(band) for band in self._order)
@@ -69,27 +70,24 @@ class RankedQueue:
         entry = (key, request.arrival_s, request.sequence, request, entries)
         request.queue_entry = entry
         heappush(heap, entry)
-        if self._starvation is not None:
+        if not self._plain and self._starvation is not None:
             entries.lane.band.watch(request)
 
     def pop(
         self, now_s: float = 0.0, step: int = 0, fits: Callable[[Request], bool] | None = None
     ) -> Request | None:
         """Takes out the request to start next. None if there is none, or it does not fit."""
-        if not self._order:
-            return None
-        lane = self._order[0].sole
-        if lane is None or not self._plain:
-            request = self.first(now_s, step)
-            if request is None or (fits is not None and not fits(request)):
+        lane = self._next
+        if lane is None:
+            first = self.first(now_s, step)
+            if first is None or (fits is not None and not fits(first)):
                 return None
-            self.remove(request)
-            return request
+            self.remove(first)
+            return first
         heap = lane.heap
-        request = heap[0][3]
-        if fits is not None and not fits(request):
+        if fits is not None and not fits(heap[0][3]):
             return None
-        heappop(heap)
+        request = heappop(heap)[3]
         request.queue_entry = None
         if lane.stale:
             lane.drop_stale()
@@ -118,17 +116,16 @@ class RankedQueue:
         """The request to start next."""
         if not self._order:
             return None
+        if self._next is not None:
+            return self._next.heap[0][3]
         band = self._order[0]
-        lane = band.sole
-        if lane is None or not self._plain:
-            due = self.first_due(now_s, step)
-            if due is None:
-                return band.first_by_policy(now_s)
-            bound = self._fcfs_bound
-            if bound is None or not bound.may_overtake(head := band.first_by_policy(now_s), due):
-                return due
-            return head
-        return lane.heap[0][3]
+        due = self.first_due(now_s, step)
+        if due is None:
+            return band.first_by_policy(now_s)
+        bound = self._fcfs_bound
+        if bound is None or not bound.may_overtake(head := band.first_by_policy(now_s), due):
+            return due
+        return head
 
     def first_due(self, now_s: float, step: int) -> Request | None:
         """Whom starvation prevention puts first: of the first band, the due request that waits longest."""
@@ -199,7 +196,15 @@ class RankedQueue:
         if band is None:
             band = self._bands[request.priority] = Band(request.priority, self._policy, self._starvation)
             self._lanes[request.priority] = band.lanes
-        return band.lane(request.tenant if self._fair_share.enabled else "")
+        tenant = request.tenant if self._fair_share.enabled else ""
+        lane = band.lanes.get(tenant)
+        if lane is None:
+            lane = band.lane(tenant)
+            self._find_next()
+        return lane
+
+    def _find_next(self) -> None:
+        self._next = self._order[0].sole if self._plain and self._order else None
 
     def _fill(self, entries: Entries) -> None:
         """A heap is about to get its first entry."""
@@ -211,6 +216,7 @@ class RankedQueue:
             if not band.busy_lanes:
                 insort(self._order, band)
             band.busy_lanes += 1
+            self._find_next()
         lane.busy_heaps += 1
 
     def _empty(self, entries: Entries) -> None:
@@ -222,6 +228,7 @@ class RankedQueue:
             band.busy_lanes -= 1
             if not band.busy_lanes:
                 self._order.remove(band)
+            self._find_next()
 
     def _not_a_number(self, request: Request) -> ValueError:
         return ValueError(f"policy {self._policy.name} gave request {request.id} a key that is not a number")
