@@ -40,7 +40,7 @@ class FcfsBoundSettings:
             that it came earlier than another.
     """
 
-    share: float = 0.97
+    share: float = 0.98
     forgetting: float = 0.05
     express_share: float = 0.2
     express_size: float = 1 / 3
