@@ -200,7 +200,7 @@ def draw_plot(caps: Results, kv: Results) -> Figure:
     left.set(xlabel="Batch cap, sequences", ylabel="FCFS / ranking, mean s/token", title="Batch cap")
     for index, (data_set, rate) in enumerate(KV_RATES.items()):
         factors = [kv_factor(kv, kv_label(data_set, blocks)) for blocks in KV_BLOCKS]
-        _line(middle, KV_BLOCKS, factors, index, f"{data_set.title}, {rate:g}/s")
+        _line(middle, KV_BLOCKS, factors, index, f"{data_set.title.split()[0]}, {rate:g}/s")
     middle.set(xlabel="KV blocks", title="KV cache")
     for axes, ticks in ((left, BATCH_CAPS), (middle, KV_BLOCKS)):
         axes.set_xscale("log")

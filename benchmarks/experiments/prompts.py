@@ -57,6 +57,8 @@ MMLU_70B = DataSet(
     2048,
 )
 DATA_SETS = (ALPACA, MMLU_8B, MMLU_70B)
+# The same in short, where a figure of each is given in this order.
+IN_ORDER = "Alpaca / MMLU-Pro 8B / MMLU-Pro 70B"
 
 
 @dataclass(slots=True, frozen=True)

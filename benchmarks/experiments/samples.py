@@ -10,7 +10,7 @@ from benchmarks.experiments.bench import Bench, Section, describe, engine
 from benchmarks.experiments.contenders import CLASSIFICATION, COST_AWARE, FCFS, ORACLE, RANKING
 from benchmarks.experiments.intervals import Interval, interval, number, ratios
 from benchmarks.experiments.preparation import held_out
-from benchmarks.experiments.prompts import ALPACA, DATA_SETS, DataSet
+from benchmarks.experiments.prompts import ALPACA, DATA_SETS, IN_ORDER, DataSet
 from benchmarks.experiments.tables import markdown
 from benchmarks.experiments.workloads import drawn
 from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def run(bench: Bench) -> Section:
     return Section(
         shows=(
             f"Ranking has {bench.count(WANTED):,} samples {' / '.join(faster)} times sooner than FCFS"
-            f" ({', '.join(each.title for each in DATA_SETS)}). It gets there by taking the short ones, on"
+            f" ({IN_ORDER}). It gets there by taking the short ones, on"
             f" Alpaca of {tokens[RANKING.label]} tokens on average instead of {tokens[FCFS.label]}: whoever"
             " needs all kinds of samples must not stop at a count."
         ),
