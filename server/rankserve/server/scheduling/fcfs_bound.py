@@ -115,14 +115,16 @@ class Pace:
     def ended(self) -> None:
         self._ends += 1
 
-    def look(self, now_s: float) -> None:
-        """Measures the span, if it is long enough, and begins the next."""
-        if self._ends >= PACE_WINDOW:
-            keep = 1 - 1 / PACE_MEMORY
-            self._square = keep * self._square + self._work * self._work
-            self._time = keep * self._time + (now_s - self._since_s) * self._work
-            self.seconds_per_work = self._time / self._square
-            self.restart(now_s)
+    def look(self, now_s: float) -> bool:
+        """Measures the span, if it is long enough, and begins the next; returns whether it did."""
+        if self._ends < PACE_WINDOW:
+            return False
+        keep = 1 - 1 / PACE_MEMORY
+        self._square = keep * self._square + self._work * self._work
+        self._time = keep * self._time + (now_s - self._since_s) * self._work
+        self.seconds_per_work = self._time / self._square
+        self.restart(now_s)
+        return True
 
 
 class FcfsBound:
@@ -169,14 +171,9 @@ class FcfsBound:
             # What rounding left of the sums goes with the last that waited.
             self._predicted_sum, self._prompt_sum = 0.0, 0
             self._pace.restart(now_s)
-        since_s = max(0.0, now_s - self._updated_s)
-        if self._largest_wait_s > 0:
-            self._bounds_passed += min(1.0, since_s / self._largest_wait_s)
-        request.ageing = self._settings.ageing * self._bounds_passed
         self._count(request)
-        forgotten_s = self._largest_wait_s - self._settings.forgetting * since_s
-        self._largest_wait_s = max(self._fcfs_wait_s(), forgotten_s)
-        self._updated_s = max(now_s, self._updated_s)
+        self._update(now_s)
+        request.ageing = self._settings.ageing * self._bounds_passed
 
     def rescored(self, request: Request) -> None:
         """A waiting request's prediction is new."""
@@ -210,8 +207,17 @@ class FcfsBound:
 
     def look(self, now_s: float) -> None:
         """Before each plan."""
-        if self._waiting:
-            self._pace.look(now_s)
+        if self._waiting and self._pace.look(now_s):
+            # A burst that came before anything was known is known now.
+            self._update(now_s)
+
+    def _update(self, now_s: float) -> None:
+        since_s = max(0.0, now_s - self._updated_s)
+        if self._largest_wait_s > 0:
+            self._bounds_passed += min(1.0, since_s / self._largest_wait_s)
+        forgotten_s = self._largest_wait_s - self._settings.forgetting * since_s
+        self._largest_wait_s = max(self._fcfs_wait_s(), forgotten_s)
+        self._updated_s = max(now_s, self._updated_s)
 
     def _count(self, request: Request) -> None:
         predicted = self._predicted(request)

@@ -127,6 +127,10 @@ class RankedQueue:
             return due
         return head
 
+    def first_by_policy(self, now_s: float) -> Request | None:
+        """The request to start next, if nobody were due."""
+        return self._order[0].first_by_policy(now_s) if self._order else None
+
     def first_due(self, now_s: float, step: int) -> Request | None:
         """Whom starvation prevention puts first: of the first band, the due request that waits longest."""
         if not self._order or self._order[0].due is None:

@@ -39,7 +39,7 @@ class Request:
         kv_tokens: tokens whose KV blocks it holds; kept by the engine, 0 when it holds none.
         decoding: whether its prefix is prefilled, so that each step gives a token; kept by the engine.
         swapped: whether it waits with its KV kept on the host, so that nothing is recomputed; likewise.
-        promotions: starts made because it was due.
+        promotions: starts that being due brought forward.
         ageing: what a bound on waiting adds to its size for having come late; see `fcfs_bound`.
         waiting_since_s: start of the present wait: arrival, or the last preemption.
         waiting_since_step: the scheduler's step counter at that time.

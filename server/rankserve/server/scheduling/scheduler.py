@@ -99,6 +99,7 @@ class Scheduler:
         preempts = self.settings.preemption.enabled
         while True:
             due = queue.first_due(now_s, steps)
+            promotes = due is not None and queue.first_by_policy(now_s) is not due
             head = queue.pop(now_s, steps, budget.try_admit)
             if head is None:
                 if not preempts:
@@ -106,8 +107,9 @@ class Scheduler:
                 head = queue.first(now_s, steps)
                 if head is None or not self._evict_for(head, head is due, now_s, budget, plan):
                     return plan
+                promotes = promotes or head is due
                 queue.remove(head)
-            self._start(head, due)
+            self._start(head, due, promotes)
             plan.started.append(head)
 
     def select_victim(self, now_s: float) -> Request | None:
@@ -222,15 +224,22 @@ class Scheduler:
         request.phase = Phase.WAITING
         self.waiting += 1
 
-    def _start(self, request: Request, due: Request | None) -> None:
-        """A request that has just left the queue runs; `due` is whom starvation prevention put first."""
+    def _start(self, request: Request, due: Request | None, promotes: bool) -> None:
+        """A request that has just left the queue runs.
+
+        Args:
+            request: it.
+            due: whom starvation prevention put first.
+            promotes: whether the policy would have put another first, or one was evicted.
+        """
         self.waiting -= 1
         self._queue.charge_start(request)
         request.phase = Phase.RUNNING
         self._running[request.id] = request
         if request is due:
-            request.promotions += 1
-            self.promotions_total += 1
+            if promotes:
+                request.promotions += 1
+                self.promotions_total += 1
             request.quantum_left = self._starvation.quantum_steps
             self._protected[request.id] = request
         if self._bound is not None:

@@ -22,7 +22,7 @@ def plan(books: Books, options: Options) -> None:
     state, requests = books.state[0], books.requests
     now_s = state.now_s
     if options.follows_fcfs:
-        bound_look(books, now_s)
+        bound_look(books, options, now_s)
     tokens_left = options.max_batched_tokens - state.to_prefill - (state.running - state.prefilling)
     blocks_left = state.free_blocks
     if state.running > 0:
@@ -39,13 +39,10 @@ def plan(books: Books, options: Options) -> None:
         if (full and not options.preempts) or tokens_left < 1:
             return
         due = first_due(books, options, band, now_s)
-        head = due
-        if due < 0:
-            head = first_by_policy(books, options, band, now_s)
-        elif options.follows_fcfs:
-            head = first_by_policy(books, options, band, now_s)
-            if not may_overtake(books, options, head, due):
-                head = due
+        head = first_by_policy(books, options, band, now_s)
+        promotes = due >= 0 and head != due
+        if promotes and not (options.follows_fcfs and may_overtake(books, options, head, due)):
+            head = due
         request = requests[head]
         needed = blocks_for(options, request.prompt_tokens + request.generated)
         set_aside = 0
@@ -70,7 +67,8 @@ def plan(books: Books, options: Options) -> None:
                 tokens_left += 1
             evict(books, options, at)
             older -= 1
-        tokens_left -= _start(books, options, head, due, tokens_left)
+            promotes = promotes or head == due
+        tokens_left -= _start(books, options, head, due, promotes, tokens_left)
         blocks_left -= needed + set_aside
 
 
@@ -89,10 +87,11 @@ def _held(books: Books, options: Options, at: int) -> int:
 
 
 @compiled
-def _start(books: Books, options: Options, item: int, due: int, tokens_left: int) -> int:
+def _start(books: Books, options: Options, item: int, due: int, promotes: bool, tokens_left: int) -> int:
     """Moves a waiting request into the batch; returns the tokens of the step that it takes.
 
-    `due` is the request whose turn starvation prevention said it was, -1 for nobody's.
+    `due` is whom starvation prevention put first, -1 for nobody; `promotes` is whether the policy would have
+    put another first, or one was evicted.
     """
     state, request, batch = books.state[0], books.requests[item], books.batch
     dequeue(books, options, item)
@@ -104,8 +103,9 @@ def _start(books: Books, options: Options, item: int, due: int, tokens_left: int
     if options.follows_fcfs:
         bound_started(books, options, item, due)
     if item == due:
-        request.promoted = 1
-        state.promotions += 1
+        if promotes:
+            request.promoted = 1
+            state.promotions += 1
         request.quantum_left = options.quantum_steps
         state.protected += 1
     if request.generated > 0:

@@ -40,17 +40,23 @@ def bound_queued(books: Books, options: Options, item: int, now_s: float) -> flo
     if books.state[0].waiting == 0:
         bound.predicted_sum, bound.prompt_sum = 0.0, 0.0
         _restart(books, now_s)
-    since_s = max(0.0, now_s - bound.updated_s)
-    if bound.largest_wait_s > 0:
-        bound.bounds_passed += min(1.0, since_s / bound.largest_wait_s)
     request.counted = _prediction(books, item)
     bound.predicted_sum += request.counted
     bound.prompt_sum += request.prompt_tokens
-    outputs = _tokens(books, books.state[0].waiting + 1, bound.predicted_sum)
+    _update(books, options, books.state[0].waiting + 1, now_s)
+    return float(options.ageing * bound.bounds_passed)
+
+
+@compiled
+def _update(books: Books, options: Options, waiting: int, now_s: float) -> None:
+    bound = books.bound[0]
+    since_s = max(0.0, now_s - bound.updated_s)
+    if bound.largest_wait_s > 0:
+        bound.bounds_passed += min(1.0, since_s / bound.largest_wait_s)
+    outputs = _tokens(books, waiting, bound.predicted_sum)
     wait_s = bound.seconds_per_work * (outputs + PROMPT_TOKEN_WORK * bound.prompt_sum)
     bound.largest_wait_s = max(wait_s, bound.largest_wait_s - options.forgetting * since_s)
     bound.updated_s = max(now_s, bound.updated_s)
-    return float(options.ageing * bound.bounds_passed)
 
 
 @compiled
@@ -101,7 +107,7 @@ def bound_finished(books: Books, item: int) -> None:
 
 
 @compiled
-def bound_look(books: Books, now_s: float) -> None:
+def bound_look(books: Books, options: Options, now_s: float) -> None:
     """Measures the pace, before each plan with requests waiting."""
     bound = books.bound[0]
     if bound.ends >= PACE_WINDOW:
@@ -110,6 +116,8 @@ def bound_look(books: Books, now_s: float) -> None:
         bound.work_time = keep * bound.work_time + (now_s - bound.since_s) * bound.work
         bound.seconds_per_work = bound.work_time / bound.work_square
         _restart(books, now_s)
+        # A burst that came before anything was known is known now.
+        _update(books, options, books.state[0].waiting, now_s)
 
 
 @compiled

@@ -17,7 +17,7 @@ class Totals:
         busy_s: time in which something ran.
         end_s: when the last request finished.
         preemptions: evictions.
-        promotions: starts made because the request was due.
+        promotions: starts that being due brought forward.
         kv_blocks_mean, kv_blocks_max: KV blocks in use, over the busy time.
         waiting_mean, waiting_max: queue depth, over the time until the last request finished.
     """
@@ -44,7 +44,7 @@ class Outcome:
         end_s: last token.
         max_token_gap_s: longest time between two tokens; 0 with a single one.
         preemptions: evictions.
-        promoted: whether it was started because it was due.
+        promoted: whether being due brought a start of it forward.
         totals: figures of the whole run.
         timeline: [moments, 4]: s, requests running, requests waiting, KV blocks used; empty if not asked for.
     """
