@@ -7,7 +7,7 @@ tuning to the load, and follows it up and down.
 
 What is counted as work is output tokens, and prompt tokens at a fraction of that. Outputs are not known in
 advance: a regression on the answers that finished turns predictions into expected lengths, whatever the
-ranker's scale, and says by its slope how far the predictions can be trusted at all.
+ranker's scale, and how well these agreed says how far the predictions can be trusted at all.
 """
 
 import math
@@ -23,8 +23,8 @@ LENGTH_PRIOR = 32
 # Ends of requests in one measurement of the pace, and measurements remembered.
 PACE_WINDOW = 8
 PACE_MEMORY = 256
-# Predictions are trusted in full from two thirds of the slope on that right ones have.
-TRUST = 1.5
+# Predictions are trusted in full from a correlation of a third on, which is a Kendall's tau of about 0.2.
+TRUST = 3.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,16 +83,45 @@ class LengthModel:
         """Of late; 1 before anything finished."""
         return self._predicted / self._count if self._count else 1.0
 
-    @property
-    def trust(self) -> float:
-        """How far predictions order answers at all, 0 to 1. At 0 the bound is 0, which is FCFS."""
-        if not self._count:
-            return 1.0
-        return min(1.0, max(0.0, TRUST * self.slope * self._predicted / self._actual))
-
     def tokens(self, count: int, predicted_sum: float) -> float:
         """Expected output tokens of so many answers with this sum of predictions, at least one each."""
         return max(self.intercept * count + self.slope * predicted_sum, float(count))
+
+
+class Agreement:
+    """How well predictions order answers: the correlation of the logarithms of both, of late.
+
+    Logarithms, so that it does not matter how far apart the ranker puts long answers.
+    """
+
+    __slots__ = ("_actual", "_actual_square", "_count", "_predicted", "_predicted_square", "_product")
+
+    def __init__(self) -> None:
+        self._count = self._predicted = self._actual = 0.0
+        self._predicted_square = self._actual_square = self._product = 0.0
+
+    def observe(self, predicted: float, actual: int) -> None:
+        """An answer finished."""
+        keep = 1 - 1 / LENGTH_MEMORY
+        x, y = math.log(max(predicted, 1.0)), math.log(actual)
+        self._count = keep * self._count + 1
+        self._predicted = keep * self._predicted + x
+        self._actual = keep * self._actual + y
+        self._predicted_square = keep * self._predicted_square + x * x
+        self._actual_square = keep * self._actual_square + y * y
+        self._product = keep * self._product + x * y
+
+    @property
+    def trust(self) -> float:
+        """0 to 1; at 0 the bound is 0, which is FCFS. At first predictions are believed."""
+        n = self._count
+        x_variance = n * self._predicted_square - self._predicted * self._predicted
+        y_variance = n * self._actual_square - self._actual * self._actual
+        if x_variance <= 1e-9 * n * n or y_variance <= 1e-9 * n * n:
+            return 1.0
+        covariance = n * self._product - self._predicted * self._actual
+        correlation = covariance / math.sqrt(x_variance * y_variance)
+        return min(1.0, max(0.0, TRUST * (n * correlation + LENGTH_PRIOR) / (n + LENGTH_PRIOR)))
 
 
 class Pace:
@@ -136,6 +165,7 @@ class FcfsBound:
     """
 
     __slots__ = (
+        "_agreement",
         "_bounds_passed",
         "_credit",
         "_largest_wait_s",
@@ -150,7 +180,7 @@ class FcfsBound:
 
     def __init__(self, settings: FcfsBoundSettings | None = None) -> None:
         self._settings = settings or FcfsBoundSettings()
-        self._lengths, self._pace = LengthModel(), Pace()
+        self._lengths, self._agreement, self._pace = LengthModel(), Agreement(), Pace()
         self._waiting: dict[str, tuple[float, int]] = {}
         self._predicted_sum, self._prompt_sum = 0.0, 0
         self._largest_wait_s, self._updated_s = 0.0, 0.0
@@ -158,7 +188,7 @@ class FcfsBound:
 
     def bound_s(self) -> float:
         """A request is due once it has waited this long."""
-        return self._settings.share * self._largest_wait_s * self._lengths.trust
+        return self._settings.share * self._largest_wait_s * self._agreement.trust
 
     def may_overtake(self, request: Request, due: Request) -> bool:
         """Whether a request may start before one that is due."""
@@ -204,6 +234,7 @@ class FcfsBound:
         self._pace.ended()
         if request.expected_tokens < math.inf:
             self._lengths.observe(request.expected_tokens, request.output_tokens)
+            self._agreement.observe(request.expected_tokens, request.output_tokens)
 
     def look(self, now_s: float) -> None:
         """Before each plan."""

@@ -1,6 +1,7 @@
 """The bound that follows FCFS's wait: `scheduling.fcfs_bound`, compiled. See there for what it means."""
 
 import math
+from typing import Any
 
 from rankserve.server.compiled import compiled
 from rankserve.server.scheduling.fcfs_bound import (
@@ -20,10 +21,7 @@ def bound_s(books: Books, options: Options) -> float:
     if not options.follows_fcfs:
         return options.max_wait_s
     bound = books.bound[0]
-    trust = 1.0
-    if bound.count > 0:
-        trust = min(1.0, max(0.0, TRUST * bound.slope * bound.predicted / bound.actual))
-    return float(min(options.max_wait_s, options.share * bound.largest_wait_s * trust))
+    return float(min(options.max_wait_s, options.share * bound.largest_wait_s * bound.trust))
 
 
 @compiled
@@ -104,6 +102,25 @@ def bound_finished(books: Books, item: int) -> None:
         weight = bound.count
         bound.slope = (weight * covariance / variance + LENGTH_PRIOR) / (weight + LENGTH_PRIOR)
     bound.intercept = mean_actual - bound.slope * mean_predicted
+    _agree(bound, math.log(max(predicted, 1.0)), math.log(actual))
+
+
+@compiled
+def _agree(bound: Any, x: float, y: float) -> None:
+    keep = 1 - 1 / LENGTH_MEMORY
+    bound.log_predicted = keep * bound.log_predicted + x
+    bound.log_actual = keep * bound.log_actual + y
+    bound.log_predicted_square = keep * bound.log_predicted_square + x * x
+    bound.log_actual_square = keep * bound.log_actual_square + y * y
+    bound.log_product = keep * bound.log_product + x * y
+    n = bound.count
+    x_variance = n * bound.log_predicted_square - bound.log_predicted * bound.log_predicted
+    y_variance = n * bound.log_actual_square - bound.log_actual * bound.log_actual
+    bound.trust = 1.0
+    if x_variance > 1e-9 * n * n and y_variance > 1e-9 * n * n:
+        covariance = n * bound.log_product - bound.log_predicted * bound.log_actual
+        correlation = covariance / math.sqrt(x_variance * y_variance)
+        bound.trust = min(1.0, max(0.0, TRUST * (n * correlation + LENGTH_PRIOR) / (n + LENGTH_PRIOR)))
 
 
 @compiled

@@ -117,6 +117,13 @@ BOUND = np.dtype(
         ("actual", "f8"),
         ("square", "f8"),
         ("product", "f8"),
+        # The agreement; `count` is that of the length model.
+        ("log_predicted", "f8"),
+        ("log_actual", "f8"),
+        ("log_predicted_square", "f8"),
+        ("log_actual_square", "f8"),
+        ("log_product", "f8"),
+        ("trust", "f8"),
         # The pace.
         ("seconds_per_work", "f8"),
         ("work_square", "f8"),

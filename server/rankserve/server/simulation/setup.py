@@ -162,7 +162,7 @@ def _records(count: int, dtype: np.dtype[np.void]) -> Records:
 
 def _bound() -> Records:
     bound = _records(1, layout.BOUND)
-    bound[0].slope = 1.0
+    bound[0].slope = bound[0].trust = 1.0
     return bound
 
 
