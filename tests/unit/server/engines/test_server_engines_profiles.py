@@ -117,6 +117,61 @@ def test_a_damaged_profile_is_refused_by_name(tmp_path: Path, text: str, says: s
     assert "own" in str(raised.value) or "npz" in str(raised.value)
 
 
+LINEAR = """
+base_ms = 5
+per_prefill_token_ms = 0.1
+per_decode_sequence_ms = 0.1
+per_context_token_ms = 0.0
+kv_blocks = 100
+max_model_len = 1600
+max_sequences = 8
+max_batched_tokens = 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("base_ms = nan", "base_ms must be a number"),
+        ("per_context_token_ms = -0.1", "per_context_token_ms must be"),
+        ("overhead_ms = -1", "overhead_ms must be"),
+        ("overhead_ms = nan", "overhead_ms must be"),
+        ("max_sequences = 8.5", "max_sequences must be of type int"),
+        ('prefix_caching = "no"', "prefix_caching must be of type bool"),
+        ("source = 5", "source must be of type str"),
+        ("block_size = 0", "must be at least 1"),
+        ("max_model_len = -5", "must be at least 1"),
+        ("watermark = 2.0", "watermark must be from 0"),
+        ("watermark = -0.1", "watermark must be from 0"),
+        ("shared_prefix_tokens = 7", "whole KV blocks"),
+        ("shared_prefix_tokens = -16", "whole KV blocks"),
+        ("shared_prefix_tokens = 1600", "fewer than the 100"),
+        ("swap_ms_per_token = -5", "swap_ms_per_token must be"),
+    ],
+)
+def test_values_that_no_llm_has_are_refused(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "own.toml"
+    kept = [each for each in LINEAR.splitlines() if each.split(" =")[0] != line.split(" =")[0]]
+    path.write_text("\n".join([*kept, line]))
+    with pytest.raises(ProfileError, match=f"own.*{says}"):
+        find_profile(str(path))
+
+
+def test_whole_numbers_stand_for_fractions(tmp_path: Path) -> None:
+    """With an integer in their place, the compiled simulation would be compiled anew."""
+    path = tmp_path / "own.toml"
+    path.write_text(LINEAR + "watermark = 0\nswap_ms_per_token = 1\n")
+    read = find_profile(str(path))
+    assert [type(value) for value in (read.watermark, read.swap_ms_per_token)] == [float, float]
+
+
+def test_tables_that_lead_below_zero_are_refused() -> None:
+    falling = LinearFit(5.0, 0.1, 0.01, 0.0).step_times()
+    falling.attention_ms[:, :, :, 1] -= 4.0
+    with pytest.raises(ValueError, match="8 sequences with 12800 tokens"):
+        replace(profile(falling), kv_blocks=1000)
+
+
 def test_a_complete_grid_of_steps_is_interpolated_through_every_measurement(tmp_path: Path) -> None:
     lines = [f"{line.rsplit(',', 1)[0]},{5 + index % 7}" for index, line in enumerate(grid_of(LinearFit(1)))]
     steps = read_steps(steps_file(tmp_path, lines))

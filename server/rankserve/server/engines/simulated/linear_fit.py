@@ -1,5 +1,6 @@
 """Step time as a linear function of what is in the step."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,20 @@ class LinearFit:
         per_prefill_token_ms: added by each prefilled token.
         per_decode_sequence_ms: added by each decoding sequence.
         per_context_token_ms: added by each token that a decoding sequence attends to.
+
+    Raises:
+        ValueError: a coefficient is negative or no number.
     """
 
     base_ms: float
     per_prefill_token_ms: float = 0.0
     per_decode_sequence_ms: float = 0.0
     per_context_token_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
 
     @classmethod
     def of(

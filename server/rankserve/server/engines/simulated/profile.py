@@ -1,5 +1,6 @@
 """What a simulated LLM is: its step times, KV cache and limits."""
 
+import math
 from dataclasses import dataclass
 
 from rankserve.server.engines.simulated.step_time import StepTimes, step_ms
@@ -40,6 +41,11 @@ class Profile:
     source: str = ""
 
     def __post_init__(self) -> None:
+        if self.kv_blocks < 1 or self.block_size < 1 or self.max_model_len < 1:
+            raise ValueError(
+                f"profile {self.name}: kv_blocks ({self.kv_blocks}), block_size ({self.block_size}) and"
+                f" max_model_len ({self.max_model_len}) must be at least 1"
+            )
         if self.max_sequences < 1 or self.max_batched_tokens < self.max_sequences:
             raise ValueError(
                 f"profile {self.name}: needs 1 <= max_sequences ({self.max_sequences})"
@@ -50,8 +56,33 @@ class Profile:
                 f"profile {self.name}: {self.kv_blocks} KV blocks of {self.block_size} tokens cannot hold one"
                 f" sequence of max_model_len {self.max_model_len}"
             )
-        if self.step_ms(prefill_tokens=0, decode_sequences=1, context_tokens=1) <= 0:
-            raise ValueError(f"profile {self.name}: a step must take more than 0 ms")
+        if not 0 <= self.watermark < 1:
+            raise ValueError(
+                f"profile {self.name}: watermark must be from 0 to below 1, got {self.watermark}"
+            )
+        shared_blocks, rest = divmod(self.shared_prefix_tokens, self.block_size)
+        if rest or not 0 <= shared_blocks < self.kv_blocks:
+            raise ValueError(
+                f"profile {self.name}: shared_prefix_tokens ({self.shared_prefix_tokens}) must be whole KV"
+                f" blocks of {self.block_size} tokens, fewer than the {self.kv_blocks} there are"
+            )
+        if not 0 <= self.swap_ms_per_token < math.inf:
+            raise ValueError(
+                f"profile {self.name}: swap_ms_per_token must be at least 0, got {self.swap_ms_per_token}"
+            )
+        # Beyond its last points a table goes on as a line, which may lead below zero.
+        most_context = min(self.max_sequences * self.max_model_len, self.kv_blocks * self.block_size)
+        for prefill, sequences, context in (
+            (0, 1, 1),
+            (0, self.max_sequences, most_context),
+            (self.max_batched_tokens, 0, 0),
+        ):
+            step_ms = self.step_ms(prefill_tokens=prefill, decode_sequences=sequences, context_tokens=context)
+            if not 0 < step_ms < math.inf:
+                raise ValueError(
+                    f"profile {self.name}: a step must take more than 0 ms, but one of {prefill} tokens"
+                    f" prefilled and {sequences} sequences with {context} tokens in all takes {step_ms:g} ms"
+                )
 
     def step_ms(
         self,

@@ -1,6 +1,7 @@
 """Profiles as TOML files: step times are four coefficients in it, or tables in an NPZ file that it names."""
 
 import json
+import math
 import tomllib
 import zipfile
 from dataclasses import fields
@@ -71,15 +72,16 @@ def make_profile(name: str, values: dict[str, Any], file: Path) -> Profile:
     """The profile that these values of a TOML file describe. Raises ProfileError: they do not."""
     rest = dict(values)
     try:
+        _check_types(rest)
         if "tables" in rest:
             tables = _read_tables(file.parent / rest.pop("tables"))
             times = StepTimes(
                 **tables,
-                straggler_ms=float(rest.pop("straggler_ms", 0.0)),
-                overhead_ms=float(rest.pop("overhead_ms", 0.0)),
+                straggler_ms=_ms(rest, "straggler_ms"),
+                overhead_ms=_ms(rest, "overhead_ms"),
             )
         else:
-            overhead_ms = float(rest.pop("overhead_ms", 0.0))
+            overhead_ms = _ms(rest, "overhead_ms")
             fit = LinearFit(**{key: float(rest.pop(key)) for key in _COEFFICIENTS})
             times = fit.step_times()._replace(overhead_ms=overhead_ms)
         return Profile(name=name, step_times=times, **rest)
@@ -89,6 +91,24 @@ def make_profile(name: str, values: dict[str, Any], file: Path) -> Profile:
         ) from error
     except (TypeError, ValueError) as error:
         raise ProfileError(f"profile {name} in {file}: {error}") from error
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    """Turns whole numbers into the fractions that they stand for; raises ValueError for another type."""
+    for field in fields(Profile):
+        value = values.get(field.name)
+        if field.type is float and type(value) is int:
+            values[field.name] = float(value)
+        elif value is not None and type(value) is not field.type:
+            kind = getattr(field.type, "__name__", field.type)
+            raise ValueError(f"{field.name} must be of type {kind}, got {value!r}")
+
+
+def _ms(values: dict[str, Any], name: str) -> float:
+    value = float(values.pop(name, 0.0))
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number of at least 0, got {value}")
+    return value
 
 
 def _read_tables(path: Path) -> dict[str, Any]:
