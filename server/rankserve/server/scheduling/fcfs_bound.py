@@ -103,7 +103,8 @@ class Agreement:
     def observe(self, predicted: float, actual: int) -> None:
         """An answer finished."""
         keep = 1 - 1 / LENGTH_MEMORY
-        x, y = math.log(max(predicted, 1.0)), math.log(actual)
+        # An answer may be empty: a real engine's, which ends at once.
+        x, y = math.log(max(predicted, 1.0)), math.log(max(actual, 1))
         self._count = keep * self._count + 1
         self._predicted = keep * self._predicted + x
         self._actual = keep * self._actual + y

@@ -140,6 +140,19 @@ def test_predictions_that_say_nothing_are_hardly_trusted() -> None:
     assert agreement.trust < 0.25
 
 
+def test_an_empty_answer_is_an_answer() -> None:
+    bound = warm_bound()
+    bound.queued(make_request("waits", prompt_tokens=10, expected_tokens=98.0), 1000.0)
+    for number in range(PACE_WINDOW):
+        empty = make_request(f"empty{number}", prompt_tokens=10, expected_tokens=50.0)
+        bound.queued(empty, 1000.0)
+        bound.started(empty, None)
+        bound.produced(empty, 0)
+        bound.finished(empty)
+    bound.look(1001.0)
+    assert 0.0 < bound.bound_s() < math.inf
+
+
 def test_lengths_are_expected_as_answers_were() -> None:
     model = LengthModel()
     for predicted in range(10, 410):
@@ -153,7 +166,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
 
 
 def on_off_load(seed: int, *, noise: float, sign: float = 1.0) -> RequestColumns:
-    """Bursts of 60 requests a second for 20 s and 15 for 40 s; lengths predicted from a noisy look at them."""
+    """Bursts of 60 requests a second for 20 s and 15 for 40 s; lengths predicted from a noisy look."""
     draw = np.random.default_rng(seed)
     gaps_s = draw.exponential(1.0, 3000)
     arrivals_s, now_s = [], 0.0
