@@ -172,6 +172,14 @@ def add(
         float,
         typer.Option(min=0, help="Pause between two kernels in a CUDA graph, for tables of layers."),
     ] = KERNEL_GAP_US,
+    swap_ms_per_token: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Time to move one token's KV between GPU and host, one way: its bytes over the link's"
+            " bandwidth. Without it, --preemption swap costs nothing.",
+        ),
+    ] = 0.0,
     source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -227,6 +235,7 @@ def add(
             block_size=block_size,
             watermark=watermark,
             prefix_caching=prefix_caching,
+            swap_ms_per_token=swap_ms_per_token,
             source=source,
         )
         written = write_profile(file, profile, fit)

@@ -48,6 +48,22 @@ def test_own_measurements_become_a_profile_with_one_command(tmp_path: Path, step
     assert "kv_blocks              500" in run("show", out)
 
 
+def test_what_swapping_costs_is_stated_or_said_to_be_missing(tmp_path: Path, steps: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra simulate: pip install 'rankserve[simulate]'")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0,3,4\n1,3,4\n")
+    for given, says in ((0.25, False), (0, True)):
+        out = tmp_path / f"own{given}.toml"
+        run("add", out, "--steps", steps, "--kv-blocks", 500, "--swap-ms-per-token", given)
+        assert find_profile(str(out)).swap_ms_per_token == given
+        simulated = CliRunner().invoke(
+            app,
+            ["simulate", "-w", str(trace), "-p", "fcfs", "--preemption", "swap", "--profile", str(out)],
+        )
+        assert simulated.exit_code == 0, simulated.output
+        assert ("swapping costs nothing" in simulated.stderr) == says
+
+
 def test_a_fit_reports_its_error(tmp_path: Path, steps: Path) -> None:
     out = tmp_path / "own.toml"
     added = json.loads(

@@ -279,6 +279,11 @@ def _announce(simulation: Simulation, say: Callable[[str], None], progress: Prog
         )
     elif stepwise:
         say(f"{', '.join(stepwise)}: not known to the compiled simulation, runs step by step, slower")
+    if simulation.settings.preemption == "swap" and simulation.profile.swap_ms_per_token == 0:
+        say(
+            f"profile {simulation.profile.name} states no swap_ms_per_token, so swapping costs nothing here:"
+            " add it to the file, or give `rankserve profile add` --swap-ms-per-token"
+        )
     if len(stepwise) < len(simulation.policies):
         progress.show("loading the compiled simulation (the first time it is compiled, for half a minute)")
         simulation.warm_up()
