@@ -51,7 +51,9 @@ def _cache_folder() -> str:
     that code holds what the function calls in other files as well.
     """
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("simulat*/*.py")):
+    folder_of_this = Path(__file__).parent
+    bound = folder_of_this / "scheduling" / "fcfs_bound.py"
+    for source in (*sorted(folder_of_this.rglob("simulat*/*.py")), bound, Path(__file__)):
         digest.update(source.read_bytes())
     base = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "rankserve" / digest.hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rankserve.server.scheduling.due import DueIndex
+from rankserve.server.scheduling.due import WaitOrder
 from rankserve.server.scheduling.fair_share import Turns
 from rankserve.server.scheduling.lane import BucketLane, Entry, Lane
 from rankserve.server.scheduling.policies import BucketPolicy, Policy
@@ -22,10 +22,21 @@ class Band:
         sole: the only lane, as long as there has been no more than one.
         turns: the order of the lanes once there were several.
         busy_lanes: how many have requests.
-        due: tells who of them is due; None while no starvation bound is on.
+        waits: its requests by how long they wait, if a bound holds in the whole band.
     """
 
-    __slots__ = ("_forget_at", "_policy", "_seen", "busy_lanes", "due", "lanes", "priority", "sole", "turns")
+    __slots__ = (
+        "_forget_at",
+        "_lanes_wait",
+        "_policy",
+        "_seen",
+        "busy_lanes",
+        "lanes",
+        "priority",
+        "sole",
+        "turns",
+        "waits",
+    )
 
     def __init__(self, priority: int, policy: Policy, starvation: Starvation | None) -> None:
         self.priority = priority
@@ -33,7 +44,8 @@ class Band:
         self.sole: Lane | None = None
         self.turns = Turns()
         self.busy_lanes = 0
-        self.due = None if starvation is None else DueIndex(starvation)
+        self.waits = WaitOrder() if starvation is not None and starvation.bounds_band else None
+        self._lanes_wait = starvation is not None and starvation.fcfs_bound is not None
         self._policy = policy
         self._seen = 0
         self._forget_at = _IDLE_TENANTS
@@ -61,20 +73,24 @@ class Band:
         lane = self.lanes.get(tenant)
         return self._add_lane(tenant) if lane is None else lane
 
-    def watch(self, request: Request) -> None:
-        if self.due is not None:
-            self.due.watch(request)
+    def watch(self, request: Request, lane: Lane) -> None:
+        """A request of this lane begins to wait."""
+        for waits in (self.waits, lane.waits):
+            if waits is not None:
+                waits.watch(request)
 
-    def unwatch(self) -> None:
-        if self.due is not None:
-            self.due.forget()
+    def unwatch(self, lane: Lane) -> None:
+        """A request of this lane waits no more."""
+        for waits in (self.waits, lane.waits):
+            if waits is not None:
+                waits.forget()
 
-    def first_by_policy(self, now_s: float) -> Request:
-        """Whom fair share and policy would start next; there must be one."""
+    def next_lane(self) -> Lane:
+        """Whose turn it is by fair share; somebody must be waiting."""
         lane = self.turns.first() if self.sole is None else self.sole
         if lane is None:
             raise RuntimeError(f"band {self.priority} counts {self.busy_lanes} lanes with requests, has none")
-        return lane.first(now_s)
+        return lane
 
     def check_integrity(self) -> None:
         """Raises RuntimeError if its books contradict each other."""
@@ -97,6 +113,8 @@ class Band:
             lane: Lane = BucketLane(self, self._seen, counter, self._policy)
         else:
             lane = Lane(self, self._seen, counter)
+        if self._lanes_wait:
+            lane.waits = WaitOrder()
         if self.sole is not None:
             if self.sole.busy_heaps:
                 self.turns.join(self.sole)

@@ -1,28 +1,24 @@
-"""Who of a band's waiting requests is due."""
+"""Waiting requests in the order in which they began to wait: where starvation prevention looks."""
 
 from bisect import insort
 from collections import deque
 
-from rankserve.server.scheduling.lane import STALE_ALLOWED
 from rankserve.server.scheduling.request import Request
-from rankserve.server.scheduling.starvation import Starvation
+
+# Stale entries that are always allowed.
+_STALE_ALLOWED = 64
 
 # (since when it waits, sequence, preemptions, request): a request waits once, and once more for each
 # preemption, so the third tells entries of earlier waits.
 _Entry = tuple[float, int, int, Request]
 
 
-class DueIndex:
-    """Waiting requests in the order in which they began to wait.
+class WaitOrder:
+    """Requests by how long they wait. Whoever waits longest in seconds has also seen the most steps."""
 
-    Whoever waits longest in seconds has also seen the most steps, so if anybody is due, by either bound, the
-    first one is.
-    """
+    __slots__ = ("_entries", "_watched")
 
-    __slots__ = ("_entries", "_starvation", "_watched")
-
-    def __init__(self, starvation: Starvation) -> None:
-        self._starvation = starvation
+    def __init__(self) -> None:
         self._entries: deque[_Entry] = deque()
         self._watched = 0
 
@@ -35,25 +31,19 @@ class DueIndex:
             insort(entries, entry)
         else:
             entries.append(entry)
-        if len(entries) > 2 * self._watched + STALE_ALLOWED:
+        if len(entries) > 2 * self._watched + _STALE_ALLOWED:
             self._entries = deque(entry for entry in entries if _waits(entry))
 
     def forget(self) -> None:
         """A request waits no more. Its entry stays, stale, for a while."""
         self._watched -= 1
 
-    def first(self, now_s: float, step: int) -> Request | None:
-        """The request that waits longest, if it is due; None if nobody is."""
+    def oldest(self) -> Request | None:
+        """The request that waits longest."""
         entries = self._entries
         while entries and not _waits(entries[0]):
             entries.popleft()
-        if not entries:
-            return None
-        request = entries[0][3]
-        starvation = self._starvation
-        if starvation.is_late(request, now_s) or starvation.is_passed_over(request, step):
-            return request
-        return None
+        return entries[0][3] if entries else None
 
     def __len__(self) -> int:
         """Entries, stale ones included: at most 2 x the most that waited + a constant."""

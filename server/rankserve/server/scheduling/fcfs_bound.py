@@ -191,6 +191,9 @@ class FcfsBound:
         """A request is due once it has waited this long."""
         return self._settings.share * self._largest_wait_s * self._agreement.trust
 
+    def is_due(self, request: Request, now_s: float) -> bool:
+        return now_s - request.waiting_since_s >= self.bound_s()
+
     def may_overtake(self, request: Request, due: Request) -> bool:
         """Whether a request may start before one that is due."""
         work = self._work_of(request)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop
 from typing import TYPE_CHECKING
 
+from rankserve.server.scheduling.due import WaitOrder
 from rankserve.server.scheduling.policies import BucketPolicy
 from rankserve.server.scheduling.request import Request
 
@@ -86,9 +87,10 @@ class Lane(Entries):
         number: the tenant's place in the order in which the band first saw them.
         busy_heaps: how many of its heaps have entries.
         has_turn: whether it is among those that fair share chooses from.
+        waits: its requests by how long they wait, if a bound holds among them.
     """
 
-    __slots__ = ("band", "busy_heaps", "counter", "has_turn", "number")
+    __slots__ = ("band", "busy_heaps", "counter", "has_turn", "number", "waits")
 
     def __init__(self, band: "Band", number: int, counter: float) -> None:
         super().__init__(self)
@@ -97,6 +99,7 @@ class Lane(Entries):
         self.counter = counter
         self.busy_heaps = 0
         self.has_turn = False
+        self.waits: WaitOrder | None = None
 
     def first(self, now_s: float) -> Request:
         return self.heap[0][3]

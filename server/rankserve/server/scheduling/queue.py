@@ -71,7 +71,7 @@ class RankedQueue:
         request.queue_entry = entry
         heappush(heap, entry)
         if not self._plain and self._starvation is not None:
-            entries.lane.band.watch(request)
+            entries.lane.band.watch(request, entries.lane)
 
     def pop(
         self, now_s: float = 0.0, step: int = 0, fits: Callable[[Request], bool] | None = None
@@ -110,7 +110,7 @@ class RankedQueue:
         if not heap:
             self._empty(entries)
         if self._starvation is not None:
-            entries.lane.band.unwatch()
+            entries.lane.band.unwatch(entries.lane)
 
     def first(self, now_s: float = 0.0, step: int = 0) -> Request | None:
         """The request to start next."""
@@ -118,24 +118,41 @@ class RankedQueue:
             return None
         if self._next is not None:
             return self._next.heap[0][3]
-        band = self._order[0]
-        due = self.first_due(now_s, step)
-        if due is None:
-            return band.first_by_policy(now_s)
-        bound = self._fcfs_bound
-        if bound is None or not bound.may_overtake(head := band.first_by_policy(now_s), due):
+        due = self._due_in_band(now_s, step)
+        if due is not None:
             return due
-        return head
+        head = self._order[0].next_lane().first(now_s)
+        due = self._due_of_tenant(now_s)
+        if due is None or (self._fcfs_bound is not None and self._fcfs_bound.may_overtake(head, due)):
+            return head
+        return due
 
     def first_by_policy(self, now_s: float) -> Request | None:
         """The request to start next, if nobody were due."""
-        return self._order[0].first_by_policy(now_s) if self._order else None
+        return self._order[0].next_lane().first(now_s) if self._order else None
 
     def first_due(self, now_s: float, step: int) -> Request | None:
-        """Whom starvation prevention puts first: of the first band, the due request that waits longest."""
-        if not self._order or self._order[0].due is None:
+        """Whom starvation prevention puts first in the first band, if anybody.
+
+        By bounds that hold in the band, its request that waits longest; else, by the bound that follows FCFS,
+        the one that waits longest of the tenant whose turn it is.
+        """
+        if self._starvation is None or not self._order:
             return None
-        return self._order[0].due.first(now_s, step)
+        return self._due_in_band(now_s, step) or self._due_of_tenant(now_s)
+
+    def _due_in_band(self, now_s: float, step: int) -> Request | None:
+        waits = self._order[0].waits
+        oldest = None if waits is None else waits.oldest()
+        if oldest is None or self._starvation is None or not self._starvation.is_due(oldest, now_s, step):
+            return None
+        return oldest
+
+    def _due_of_tenant(self, now_s: float) -> Request | None:
+        if self._fcfs_bound is None or (waits := self._order[0].next_lane().waits) is None:
+            return None
+        oldest = waits.oldest()
+        return None if oldest is None or not self._fcfs_bound.is_due(oldest, now_s) else oldest
 
     def rekey(self, request: Request) -> None:
         """Moves a waiting request whose key changed to its place.

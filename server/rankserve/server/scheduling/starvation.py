@@ -42,8 +42,9 @@ class Starvation:
     """Says who is due.
 
     Attributes:
+        fcfs_bound: the bound in time that follows FCFS; None = off. It holds among the requests of a tenant,
+            since FCFS would not keep tenants apart; the other two in the whole band.
         max_wait_s: the constant bound in time; inf = off.
-        fcfs_bound: the bound in time that follows FCFS; None = off.
         threshold_steps: the bound in steps; 0 = off.
         quantum_steps: for how many executed steps a request started while due is protected.
     """
@@ -58,20 +59,16 @@ class Starvation:
 
     @property
     def is_on(self) -> bool:
-        return self.bounds_time or self.threshold_steps > 0
+        return self.bounds_band or self.fcfs_bound is not None
 
     @property
-    def bounds_time(self) -> bool:
-        return self.fcfs_bound is not None or self.max_wait_s < math.inf
+    def bounds_band(self) -> bool:
+        """Whether a bound holds in the whole band."""
+        return self.max_wait_s < math.inf or self.threshold_steps > 0
 
-    def bound_s(self) -> float:
-        """A request is due once it has waited this long; inf without a bound in time."""
-        if self.fcfs_bound is None:
-            return self.max_wait_s
-        return min(self.max_wait_s, self.fcfs_bound.bound_s())
-
-    def is_late(self, request: Request, now_s: float) -> bool:
-        return now_s - request.waiting_since_s >= self.bound_s()
-
-    def is_passed_over(self, request: Request, step: int) -> bool:
-        return self.threshold_steps > 0 and step - request.waiting_since_step >= self.threshold_steps
+    def is_due(self, request: Request, now_s: float, step: int) -> bool:
+        """By a bound that holds in the whole band."""
+        late = now_s - request.waiting_since_s >= self.max_wait_s
+        return late or (
+            self.threshold_steps > 0 and step - request.waiting_since_step >= self.threshold_steps
+        )

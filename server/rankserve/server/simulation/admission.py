@@ -6,10 +6,11 @@ from rankserve.server.simulation.kv import blocks_for, give_back, take, take_aga
 from rankserve.server.simulation.layout import BY_LEVEL, BY_REMAINING, RESERVED, Books, Options
 from rankserve.server.simulation.waiting import (
     dequeue,
+    due_in_band,
+    due_of_tenant,
     enqueue,
     first_band,
     first_by_policy,
-    first_due,
     key_now,
 )
 
@@ -38,10 +39,14 @@ def plan(books: Books, options: Options) -> None:
         full = state.running >= options.max_sequences
         if (full and not options.preempts) or tokens_left < 1:
             return
-        due = first_due(books, options, band, now_s)
         head = first_by_policy(books, options, band, now_s)
+        due = due_in_band(books, options, band, now_s)
+        may_overtake_due = False
+        if due < 0:
+            due = due_of_tenant(books, options, band, now_s)
+            may_overtake_due = due >= 0 and may_overtake(books, options, head, due)
         promotes = due >= 0 and head != due
-        if promotes and not (options.follows_fcfs and may_overtake(books, options, head, due)):
+        if promotes and not may_overtake_due:
             head = due
         request = requests[head]
         needed = blocks_for(options, request.prompt_tokens + request.generated)

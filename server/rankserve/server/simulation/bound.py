@@ -17,11 +17,9 @@ from rankserve.server.simulation.layout import Books, Options
 
 @compiled
 def bound_s(books: Books, options: Options) -> float:
-    """A request is due once it has waited this long; at most `max_wait_s`."""
-    if not options.follows_fcfs:
-        return options.max_wait_s
+    """A request is due once it has waited this long."""
     bound = books.bound[0]
-    return float(min(options.max_wait_s, options.share * bound.largest_wait_s * bound.trust))
+    return float(options.share * bound.largest_wait_s * bound.trust)
 
 
 @compiled

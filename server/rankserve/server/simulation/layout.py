@@ -42,6 +42,7 @@ REQUEST = np.dtype(
         ("since_step", "f8"),
         ("at_key", "i4"),
         ("at_wait", "i4"),
+        ("at_turn", "i4"),
         ("generated", "i4"),
         ("swapped", "i4"),
         ("computed", "i4"),  # tokens whose KV it had when it was evicted
@@ -70,7 +71,9 @@ BAND = np.dtype(
         ("picked_counter", "f8"),
     ]
 )
-GROUP = np.dtype([("first_lane", "i8"), ("last_lane", "i8"), ("waiting", "i8"), ("counter", "f8")])
+GROUP = np.dtype(
+    [("low", "i8"), ("first_lane", "i8"), ("last_lane", "i8"), ("waiting", "i8"), ("counter", "f8")]
+)
 LANE = np.dtype([("low", "i8"), ("length", "i8"), ("service_tokens", "f8")])
 
 STATE = np.dtype(
@@ -159,7 +162,7 @@ class Options(NamedTuple):
     reservation: int
     threshold_steps: int
     quantum_steps: int
-    bounds_wait: bool  # whether any bound is on, in steps or in time
+    bounds_band: bool  # whether a bound holds in whole bands, in steps or in time
     max_wait_s: float
     follows_fcfs: bool
     share: float
@@ -198,7 +201,8 @@ class Books(NamedTuple):
     groups: Records
     lanes: Records
     by_key: Integers
-    by_wait: Integers
+    by_wait: Integers  # of a band
+    by_turn: Integers  # of a group
     batch: Batch
     free_list: Integers  # [ring, 2]: request, blocks it freed; oldest first, from `state.first_segment`
     state: Records

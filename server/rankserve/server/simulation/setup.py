@@ -102,7 +102,7 @@ def make_options(
         reservation=layout.NO_RESERVATION if settings.kv_reservation == "none" else layout.RESERVED,
         threshold_steps=starvation.threshold_steps,
         quantum_steps=starvation.quantum_steps,
-        bounds_wait=starvation.max_wait_s is not None or starvation.threshold_steps > 0 or bound is not None,
+        bounds_band=starvation.max_wait_s is not None or starvation.threshold_steps > 0,
         max_wait_s=math.inf if starvation.max_wait_s is None else starvation.max_wait_s,
         follows_fcfs=bound is not None,
         share=0.0 if bound is None else bound.share,
@@ -147,7 +147,8 @@ def make_books(
         groups=groups,
         lanes=lanes,
         by_key=np.zeros(count, np.int64),
-        by_wait=np.zeros(count if options.bounds_wait else 0, np.int64),
+        by_wait=np.zeros(count if options.bounds_band else 0, np.int64),
+        by_turn=np.zeros(count if options.follows_fcfs else 0, np.int64),
         batch=_batch(options.max_sequences),
         free_list=free_list,
         state=state,
@@ -216,6 +217,7 @@ def _ranks(
         _records(len(group_of_lane), layout.LANE),
     )
     bands.low = _starts(band, len(bands))[:-1]
+    groups.low = _starts(group, len(groups))[:-1]
     first_group = np.searchsorted(band_of_group, np.arange(len(bands) + 1))
     bands.first_group, bands.last_group = first_group[:-1], first_group[1:]
     first_lane = np.searchsorted(group_of_lane, np.arange(len(groups) + 1))

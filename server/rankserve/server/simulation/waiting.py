@@ -61,8 +61,11 @@ def enqueue(books: Books, options: Options, item: int, since_s: float) -> None:
     request.since_step = state.steps
     requests = books.requests
     push(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
-    if options.bounds_wait:
-        push(books.by_wait, band.low, band.waiting, requests["at_wait"], requests["waiting_since_s"], item)
+    since_s_of = requests["waiting_since_s"]
+    if options.bounds_band:
+        push(books.by_wait, band.low, band.waiting, requests["at_wait"], since_s_of, item)
+    if options.follows_fcfs:
+        push(books.by_turn, group.low, group.waiting, requests["at_turn"], since_s_of, item)
     lane.length += 1
     group.waiting += 1
     band.waiting += 1
@@ -75,8 +78,11 @@ def dequeue(books: Books, options: Options, item: int) -> None:
     state, request, requests = books.state[0], books.requests[item], books.requests
     band, group, lane = books.bands[request.band], books.groups[request.group], books.lanes[request.lane]
     remove(books.by_key, lane.low, lane.length, requests["at_key"], requests["wait_key"], item)
-    if options.bounds_wait:
-        remove(books.by_wait, band.low, band.waiting, requests["at_wait"], requests["waiting_since_s"], item)
+    since_s_of = requests["waiting_since_s"]
+    if options.bounds_band:
+        remove(books.by_wait, band.low, band.waiting, requests["at_wait"], since_s_of, item)
+    if options.follows_fcfs:
+        remove(books.by_turn, group.low, group.waiting, requests["at_turn"], since_s_of, item)
     lane.length -= 1
     group.waiting -= 1
     band.waiting -= 1
@@ -106,21 +112,31 @@ def first_band(books: Books) -> int:
 
 
 @compiled
-def first_due(books: Books, options: Options, band_number: int, now_s: float) -> int:
-    """The request of a band that waits longest, if it is due; -1 if nobody is."""
-    if not options.bounds_wait:
+def due_in_band(books: Books, options: Options, band_number: int, now_s: float) -> int:
+    """The request of a band that waits longest, if a bound that holds in the band says it is due; else -1."""
+    if not options.bounds_band:
         return -1
     oldest = books.by_wait[books.bands[band_number].low]
     request = books.requests[oldest]
-    late = now_s - request.waiting_since_s >= bound_s(books, options)
+    late = now_s - request.waiting_since_s >= options.max_wait_s
     waited_steps = books.state[0].steps - request.since_step
     passed_over = options.threshold_steps > 0 and waited_steps >= options.threshold_steps
     return int(oldest) if late or passed_over else -1
 
 
 @compiled
-def first_by_policy(books: Books, options: Options, band_number: int, now_s: float) -> int:
-    """The request of a band that policy and fair share would start next."""
+def due_of_tenant(books: Books, options: Options, band_number: int, now_s: float) -> int:
+    """The request that waits longest of the tenant whose turn it is, if FCFS's wait has passed; else -1."""
+    if not options.follows_fcfs:
+        return -1
+    oldest = books.by_turn[books.groups[next_group(books, band_number)].low]
+    late = now_s - books.requests[oldest].waiting_since_s >= bound_s(books, options)
+    return int(oldest) if late else -1
+
+
+@compiled
+def next_group(books: Books, band_number: int) -> int:
+    """Whose turn it is in a band: of those with waiting requests, the tenant that was served least."""
     band = books.bands[band_number]
     chosen = -1
     for number in range(band.first_group, band.last_group):
@@ -128,7 +144,13 @@ def first_by_policy(books: Books, options: Options, band_number: int, now_s: flo
             chosen < 0 or books.groups[number].counter < books.groups[chosen].counter
         ):
             chosen = number
-    group = books.groups[chosen]
+    return chosen
+
+
+@compiled
+def first_by_policy(books: Books, options: Options, band_number: int, now_s: float) -> int:
+    """The request of a band that policy and fair share would start next."""
+    group = books.groups[next_group(books, band_number)]
     best = -1
     best_ratio = -1.0
     for lane_number in range(group.first_lane, group.last_lane):
@@ -147,12 +169,17 @@ def first_by_policy(books: Books, options: Options, band_number: int, now_s: flo
 def next_due(books: Books, options: Options, band_number: int, now_s: float) -> tuple[float, float]:
     """When the band's next request becomes due: (moment in s, step), each inf if there is none."""
     moment_s, step = math.inf, math.inf
-    if options.bounds_wait:
+    if options.bounds_band:
         request = books.requests[books.by_wait[books.bands[band_number].low]]
-        due_s = request.waiting_since_s + bound_s(books, options)
+        due_s = request.waiting_since_s + options.max_wait_s
         if due_s > now_s:
             moment_s = due_s
         due_step = request.since_step + options.threshold_steps
         if options.threshold_steps > 0 and due_step > books.state[0].steps:
             step = due_step
+    if options.follows_fcfs:
+        oldest = books.by_turn[books.groups[next_group(books, band_number)].low]
+        due_s = books.requests[oldest].waiting_since_s + bound_s(books, options)
+        if due_s > now_s:
+            moment_s = min(moment_s, due_s)
     return moment_s, step

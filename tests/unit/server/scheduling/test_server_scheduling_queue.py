@@ -180,7 +180,7 @@ def entries_kept(queue: RankedQueue) -> int:
     """Entries in all heaps, stale ones included."""
     bands = queue._bands.values()
     heaps = [len(heap.heap) for band in bands for lane in band.lanes.values() for heap in lane.heaps()]
-    return sum(heaps) + sum(2 * len(band.due) for band in bands if band.due is not None)
+    return sum(heaps) + sum(2 * len(band.waits) for band in bands if band.waits is not None)
 
 
 def test_stale_entries_are_bounded_however_often_requests_are_scored_again() -> None:
