@@ -45,10 +45,11 @@ def run(bench: Bench) -> Section:
         shows=(
             f"When {bench.count(REQUESTS):,} requests arrive at once, FCFS's mean s/token is"
             f" {gains(results, RANKING.label)} times ranking's and {gains(results, ORACLE.label)} times the"
-            f" oracle's ({IN_ORDER}), and {gains(results, BOUNDED.label)} times that of bounded ranking, which"
-            " serves by arrival until a few answers have told it the pace. Ordered by another real answer to the"
-            f" same prompt it is {number(gain(results, ALPACA, BY_SAMPLE).mean)} times on Alpaca, by the mean of"
-            f" three {number(gain(results, ALPACA, BY_MEAN).mean)}: about the most that a ranker can gain."
+            f" oracle's ({IN_ORDER}), and {gains(results, BOUNDED.label)} times that of bounded ranking,"
+            " which serves by arrival until a few answers have told it the pace. Ordered by another real"
+            " answer to the same prompt it is"
+            f" {number(gain(results, ALPACA, BY_SAMPLE).mean)} times on Alpaca, by the mean of three"
+            f" {number(gain(results, ALPACA, BY_MEAN).mean)}: about the most that a ranker can gain."
         ),
         paper=(
             "s/token (tau) of 70B, ShareGPT and LMSYS: "

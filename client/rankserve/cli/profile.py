@@ -180,6 +180,14 @@ def add(
             " bandwidth. Without it, --preemption swap costs nothing.",
         ),
     ] = 0.0,
+    shared_prefix_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Leading tokens that all prompts share (a chat template, in whole blocks), which an engine"
+            " with prefix caching computes and holds once.",
+        ),
+    ] = 0,
     source: Annotated[str, typer.Option(help="Where the measurements come from.")] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -235,6 +243,7 @@ def add(
             block_size=block_size,
             watermark=watermark,
             prefix_caching=prefix_caching,
+            shared_prefix_tokens=shared_prefix_tokens,
             swap_ms_per_token=swap_ms_per_token,
             source=source,
         )

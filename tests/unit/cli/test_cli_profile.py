@@ -48,6 +48,14 @@ def test_own_measurements_become_a_profile_with_one_command(tmp_path: Path, step
     assert "kv_blocks              500" in run("show", out)
 
 
+def test_a_shared_prefix_is_part_of_a_profile(tmp_path: Path, steps: Path) -> None:
+    out = tmp_path / "own.toml"
+    run("add", out, "--steps", steps, "--kv-blocks", 500, "--shared-prefix-tokens", 32)
+    assert find_profile(str(out)).shared_prefix_tokens == 32
+    refused = run("add", out, "--steps", steps, "--kv-blocks", 500, "--shared-prefix-tokens", 20, fails=True)
+    assert "shared_prefix_tokens" in refused
+
+
 def test_what_swapping_costs_is_stated_or_said_to_be_missing(tmp_path: Path, steps: Path) -> None:
     pytest.importorskip("pyarrow", reason="needs the extra simulate: pip install 'rankserve[simulate]'")
     trace = tmp_path / "trace.csv"

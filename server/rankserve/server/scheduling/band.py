@@ -1,6 +1,7 @@
 """The waiting requests of one priority: a lane for each tenant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from rankserve.server.scheduling.due import WaitOrder
 from rankserve.server.scheduling.fair_share import Turns
@@ -58,15 +59,18 @@ class Band:
 
     def __iter__(self) -> Iterator[Entry]:
         """The live entries, in no order."""
-        return self.sample(1)
+        return sample(self.lanes.values(), 1)
 
-    def sample(self, stride: int) -> Iterator[Entry]:
-        """The live ones among every so-many-th entry of its heaps."""
-        skip = 0
-        for lane in self.lanes.values():
-            for entries in lane.heaps():
-                yield from (entry for entry in entries.heap[skip::stride] if entry[3].queue_entry is entry)
-                skip = (skip - len(entries.heap)) % stride
+    def some_lanes(self, most: int) -> list[Lane]:
+        """An even sample of its lanes; all if there are no more than `most`."""
+        stride = -(-len(self.lanes) // most)
+        return list(islice(self.lanes.values(), 0, None, max(stride, 1)))
+
+    def about(self, most_lanes: int) -> int:
+        """How many wait, estimated from a sample of lanes if there are more than so many."""
+        lanes = self.some_lanes(most_lanes)
+        counted = sum(len(entries) for lane in lanes for entries in lane.heaps())
+        return round(counted * len(self.lanes) / len(lanes)) if lanes else 0
 
     def lane(self, tenant: str) -> Lane:
         """The tenant's lane, made where there is none."""
@@ -131,3 +135,12 @@ class Band:
         for _, tenant in idle[: len(idle) // 2]:
             del self.lanes[tenant]
         self._forget_at = len(self.lanes) + _IDLE_TENANTS
+
+
+def sample(lanes: Iterable[Lane], stride: int) -> Iterator[Entry]:
+    """The live ones among every so-many-th entry of these lanes' heaps."""
+    skip = 0
+    for lane in lanes:
+        for entries in lane.heaps():
+            yield from (entry for entry in entries.heap[skip::stride] if entry[3].queue_entry is entry)
+            skip = (skip - len(entries.heap)) % stride

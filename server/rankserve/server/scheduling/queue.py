@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
-from rankserve.server.scheduling.band import Band
+from rankserve.server.scheduling.band import Band, sample
 from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.lane import Entries, Lane
 from rankserve.server.scheduling.policies import BucketPolicy, Policy
@@ -190,20 +190,22 @@ class RankedQueue:
     def place(self, request: Request, now_s: float) -> int:
         """About how many waiting requests are ahead of this one.
 
-        Those of better bands exactly. In its own band those with a smaller key, whoever is due or whose
-        tenant's turn it is: counted up to 64 requests, beyond that estimated from a sample of as many.
+        Those of better bands, and of its own those with a smaller key, whoever is due or whose tenant's turn
+        it is. Up to 64 tenants and 64 requests of a band are counted, beyond that a sample of as many is.
         """
         own = self._bands[request.priority]
-        ahead = sum(len(band) for band in self._order if band < own)
-        waiting = len(own)
+        ahead = sum(band.about(_SAMPLE) for band in self._order if band < own)
+        lanes = own.some_lanes(_SAMPLE)
+        waiting = own.about(_SAMPLE)
         stride = 1 if waiting <= _SAMPLE else -(-waiting // _SAMPLE)
         place = self._policy.key_at(request, now_s), request.arrival_s, request.sequence
         smaller = seen = 0
-        for key, arrival_s, sequence, other, _ in own.sample(stride):
+        for key, arrival_s, sequence, other, _ in sample(lanes, stride):
             key_now = self._policy.key_at(other, now_s) if self._in_buckets else key
             seen += 1
             smaller += (key_now, arrival_s, sequence) < place
-        return ahead + (smaller if stride == 1 else round(smaller / max(seen, 1) * waiting))
+        whole = stride == 1 and len(lanes) == len(own.lanes)
+        return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
 
     def check_integrity(self) -> None:
         """Raises RuntimeError if the queue's books contradict each other."""

@@ -215,3 +215,23 @@ def test_the_order_is_smiths_rule() -> None:
     policy = BoundedRanking()
     key = policy.key(make_request("r", prompt_tokens=100, expected_tokens=80.0))
     assert key == pytest.approx(math.log(math.sqrt(80.0 * (80.0 + PROMPT_TOKEN_WORK * 100))))
+
+
+def test_a_flood_does_not_make_another_tenant_wait_even_if_predictions_are_useless() -> None:
+    draw = np.random.default_rng(5)
+    flood, light = np.cumsum(draw.exponential(1 / 60.0, 3000)), np.cumsum(draw.exponential(2.0, 25))
+    arrival_s = np.concatenate([flood, light])
+    order = np.argsort(arrival_s)
+    count = len(arrival_s)
+    requests = columns(
+        arrival_s[order],
+        np.full(count, 20),
+        draw.integers(50, 200, count),
+        tenant=(np.arange(count) >= len(flood)).astype(int)[order],
+        expected_tokens=draw.integers(50, 200, count).astype(float),
+    )
+    profile = replace(find_profile("a100-llama3-8b"), max_sequences=64)
+    outcome = simulate(requests, make_policy("bounded_ranking"), profile, SimulationSettings())
+    ttft_s = outcome.first_token_s - requests.arrival_s
+    assert np.percentile(ttft_s[requests.tenant == 0], 50) > 5.0, "the flood does not fill the queue"
+    assert ttft_s[requests.tenant == 1].max() < 1.0

@@ -32,10 +32,12 @@ def exp(value: float) -> float:
 
 # The 90th percentile of the standard normal distribution.
 _Z90 = 1.2815515655446004
+# A calibration that says more says nothing; its square must stay a number.
+_MOST_SIGMA = 5.0
 
 
 def _lognormal_sigma(median: float, p90: float) -> float:
-    return math.log(p90 / median) / _Z90 if 0 < median < p90 < math.inf else 0.0
+    return min(math.log(p90 / median) / _Z90, _MOST_SIGMA) if 0 < median < p90 < math.inf else 0.0
 
 
 def _each(function: Callable[..., float], *values: float) -> float:
