@@ -70,7 +70,8 @@ async def test_requests_start_in_the_order_of_the_policy(
     assert moments == sorted(moments)
     assert {result.policy for result in starts} == {options[1]}
     due = "--max-wait-ms" in options
-    assert {result.promoted for result in starts} == {due}
+    # Of those due, whom the policy would have started next anyway was not brought forward.
+    assert any(result.promoted for result in starts) == due
     if not due:
         waiting: list[Job] = []
         for job in jobs():

@@ -41,7 +41,9 @@ async def scores(connection: Connection, *prompts: str) -> tuple[str, list[float
 async def test_a_swap_rescores_hundreds_of_waiting_requests(
     start_server: StartServer, own_repository: Path
 ) -> None:
-    server = start_server("--replay", "--max-sequences", "2", *TOY, repository=own_repository)
+    server = start_server(
+        "--replay", "--max-sequences", "2", "--policy", "ranking", *TOY, repository=own_repository
+    )
     words = {f"r{n}": 1 + n % 40 for n in range(400)}
     early, late = list(words)[:300], list(words)[300:]
     async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
@@ -116,7 +118,9 @@ def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def versions_server(start_module_server: StartServer, shared_repository: Path) -> ServerProcess:
-    return start_module_server("--replay", "--max-sequences", "4", *TOY, repository=shared_repository)
+    # Versions without calibration come and go here; the default policy would refuse them.
+    options = ("--replay", "--max-sequences", "4", "--policy", "ranking", *TOY)
+    return start_module_server(*options, repository=shared_repository)
 
 
 @pytest.fixture
@@ -231,10 +235,11 @@ async def test_an_activated_version_is_active_after_a_restart(
     assert second.listening["ranker_version"] == "toy/2"
 
 
-async def test_aged_ranking_refuses_a_version_without_calibration(
-    start_server: StartServer, own_repository: Path
+@pytest.mark.parametrize("policy", ["aged_ranking", "bounded_ranking"])
+async def test_a_policy_of_lengths_refuses_a_version_without_calibration(
+    policy: str, start_server: StartServer, own_repository: Path
 ) -> None:
-    server = start_server("--policy", "aged_ranking", *TOY, repository=own_repository)
+    server = start_server("--policy", policy, *TOY, repository=own_repository)
     async with Connection(server.address) as connection:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await activate(connection, "plain", 1)

@@ -1,6 +1,7 @@
 """`rankserve serve`: the gRPC server."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -134,6 +135,7 @@ def serve(
         from rankserve.cli.logs import log_to_stderr
         from rankserve.server.app import Listening
         from rankserve.server.app import serve as run_server
+        from rankserve.server.ranking.worker import is_scoring
         from rankserve.server.settings import ServerSettings
 
     def on_listening(listening: Listening) -> None:
@@ -166,3 +168,8 @@ def serve(
     except (ValueError, OSError) as error:
         print(f"rankserve serve: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if is_scoring():
+        # The interpreter's own exit would abort the process under a model that still runs.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -16,6 +16,8 @@ ScoreFunction = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 Outcome = float | ScoringError
 Report = Callable[[list[Outcome]], None]
 
+_THREAD_NAME = "rankserve-scoring"
+
 
 class ScoringThread:
     """Runs a blocking score function off the event loop.
@@ -29,7 +31,7 @@ class ScoringThread:
         self._loop = loop
         self._jobs: queue.SimpleQueue[tuple[list[str], Report] | None] = queue.SimpleQueue()
         self.stopped = asyncio.Event()
-        threading.Thread(target=self._work, name="rankserve-scoring", daemon=True).start()
+        threading.Thread(target=self._work, name=_THREAD_NAME, daemon=True).start()
 
     def submit(self, texts: list[str], report: Report) -> None:
         """Scores the texts and calls `report` on the event loop with one outcome a text, in order."""
@@ -46,6 +48,11 @@ class ScoringThread:
                 texts, report = job
                 self._loop.call_soon_threadsafe(report, score_each(self._score, texts))
             self._loop.call_soon_threadsafe(self.stopped.set)
+
+
+def is_scoring() -> bool:
+    """Whether a scoring thread runs: after the server has stopped, one whose model hangs."""
+    return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
 
 
 def score_each(score: ScoreFunction, texts: Sequence[str]) -> list[Outcome]:
