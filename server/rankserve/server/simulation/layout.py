@@ -97,7 +97,6 @@ STATE = np.dtype(
         ("most_waiting", "i8"),
         ("preemptions", "i8"),
         ("promotions", "i8"),
-        ("jumps", "i8"),
         ("marks", "i8"),  # entries of the timeline
     ],
     align=True,

@@ -219,7 +219,6 @@ def jump(books: Books, options: Options, times: StepTimes, most_steps: int, unti
         finished += left[at] == 0
     take(books, options, blocks)
     state.context = context
-    state.jumps += 1
     if options.fair_share:
         _charge(books, steps)
     if options.follows_fcfs:
