@@ -157,6 +157,9 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if (options.requests is None) != (options.profile is None):
         parser.error("another run needs both --requests and --profile")
+    others = ("timeseries", "max_sequences", "max_batched_tokens", "kv_blocks", "shared_prefix_tokens")
+    if options.requests is None and any(getattr(options, name) is not None for name in others):
+        parser.error(f"--{', --'.join(others).replace('_', '-')} are for another run: give --requests too")
     return options
 
 
@@ -205,11 +208,23 @@ def add_profile(run: KnownRun, tables: Path, folder: Path) -> Profile:
 def read_run(name: str, requests: Path, timeseries: Path | None) -> RealRun:
     wanted = ("arrival_s", "first_token_s", "last_token_s", "input_tokens", "output_tokens")
     read, _ = read_table(requests, {column: (column,) for column in wanted})
-    order = np.argsort(read["arrival_s"], kind="stable")
+    arrival_s, first_s, last_s = (np.array(read[column]) for column in wanted[:3])
+    wrong = (first_s <= arrival_s) | (last_s < first_s) | (np.array(read["output_tokens"]) < 1)
+    if wrong.any():
+        raise ValueError(
+            f"{requests}: request {int(np.argmax(wrong)) + 1} has no output tokens, or its arrival, first and"
+            " last token are not in this order"
+        )
+    if max(read["output_tokens"]) < 2:
+        raise ValueError(f"{requests}: no answer has two tokens, so there is no time between tokens")
+    order = np.argsort(arrival_s, kind="stable")
     seen: dict[str, Numbers] = {}
     if timeseries is not None:
         series, _ = read_table(timeseries, {column: (column,) for column in ("t", "running", "waiting")})
         seen = {column: np.array(values) for column, values in series.items()}
+    # From the first arrival on, whatever clock they were taken from.
+    for column in wanted[:3]:
+        read[column] = list(np.array(read[column]) - arrival_s.min())
     return RealRun(name=name, timeseries=seen, **{column: np.array(read[column])[order] for column in wanted})
 
 

@@ -52,3 +52,18 @@ def test_another_run_is_replayed_under_a_profile_by_name() -> None:
     # Twenty at a time instead of up to 49: requests wait longer, and each token comes sooner.
     assert only["figures"]["ttft"]["mean"]["error"] > 0.1
     assert only["figures"]["tpot"]["mean"]["error"] < -0.1
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [("10,1,0,1,1\n10,1,1,2,2\n", "no answer has two tokens"), ("10,3,5,4,9\n", "request 1")],
+)
+def test_a_run_that_cannot_be_compared_is_refused(tmp_path: Path, rows: str, says: str) -> None:
+    run = tmp_path / "run.csv"
+    run.write_text("input_tokens,output_tokens,arrival_s,first_token_s,last_token_s\n" + rows)
+    command = [sys.executable, str(ROOT / "benchmarks" / "fidelity.py"), "--requests", str(run)]
+    command += ["--profile", "rtx4090-llama3.1-8b"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
