@@ -8,6 +8,8 @@ from rankserve.records.ranker_version import (
     MODEL,
     TOKENIZER,
     Calibration,
+    Coverage,
+    Probe,
     RankerManifest,
     sha256_of,
 )
@@ -30,6 +32,9 @@ def write_version(folder: Path) -> RankerManifest:
         calibration=Calibration((0.0, 1.0), (90.0, 10.0), (200.0, 20.0)),
         metrics={"kendall_tau": 0.5},
         training_data=("synthetic (Apache-2.0)",),
+        coverage=Coverage(40, 80, 3, 0.5, 0.9, (0.45, 0.55), (0.85, 0.95)),
+        probes=(Probe("one two", -1.5),),
+        optimization="O1",
     )
     (folder / MANIFEST).write_text(manifest.to_json())
     return manifest

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from rankserve.records.active_pointer import read_active, write_active
 from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import (
     RankerVersionError,
     ranker_names,
-    read_active,
     version_numbers,
-    write_active,
 )
 
 models_app = typer.Typer(help="List and activate ranker versions.", no_args_is_help=True)

@@ -12,17 +12,16 @@ import onnx
 from tokenizers import Tokenizer
 
 from rankserve.exporter.errors import ExportError
+from rankserve.records.active_pointer import read_active, write_active, write_first_active
 from rankserve.records.ranker_version import (
     MANIFEST,
     MODEL,
     MODEL_CARD,
     TOKENIZER,
     RankerManifest,
-    read_active,
     sha256_of,
     sync_folder,
     version_numbers,
-    write_active,
 )
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
@@ -69,7 +68,8 @@ def publish(
     """
     _check_name(manifest.name)
     repository.mkdir(parents=True, exist_ok=True)
-    active = read_active(repository)
+    # Before the work: an unreadable pointer is not found out when the version is already there.
+    read_active(repository)
     rankers = repository / manifest.name
     staging = Path(tempfile.mkdtemp(dir=repository, prefix=f".{manifest.name}-"))
     try:
@@ -82,8 +82,10 @@ def publish(
         raise
     sync_folder(rankers)
     sync_folder(repository)
-    if activate or (activate is None and active is None):
+    if activate:
         write_active(repository, manifest.name, manifest.version)
+    elif activate is None:
+        write_first_active(repository, manifest.name, manifest.version)
     now = read_active(repository)
     return Published(manifest, folder, now == (manifest.name, manifest.version), now)
 

@@ -34,14 +34,20 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
     knots = (
         () if calibration is None else (calibration.scores, calibration.tokens_p50, calibration.tokens_p90)
     )
-    texts = (manifest.precision, manifest.base_model, manifest.created_at, manifest.licence)
+    texts = (
+        manifest.precision,
+        manifest.base_model,
+        manifest.created_at,
+        manifest.licence,
+        manifest.optimization,
+    )
     if not is_integer(manifest.version) or (manifest.name, str(manifest.version)) != (
         folder.parent.name,
         folder.name,
     ):
         return f"names itself {manifest.name}/{manifest.version}; a version may not be moved or renamed"
     if not all(isinstance(text, str) for text in texts):
-        return "states a precision, base_model, created_at or licence that is not text"
+        return "states a precision, base_model, created_at, licence or optimization that is not text"
     if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
         return "states no sha256 by file name"
     if not is_integer(manifest.max_length) or not 1 <= manifest.max_length <= LONGEST:
@@ -54,6 +60,11 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         return f"states neutral_score {manifest.neutral_score!r}, not a finite number"
     if not all(is_finite(value) for values in knots for value in values):
         return "states a calibration with values that are not finite numbers"
+    if (coverage := manifest.coverage) is not None and not all(
+        0 <= share <= 1
+        for share in (coverage.p50, coverage.p90, *coverage.p50_by_score, *coverage.p90_by_score)
+    ):
+        return "states a coverage with shares that are not from 0 to 1"
     if not isinstance(manifest.metrics, dict) or not all(map(is_number, manifest.metrics.values())):
         return "states metrics that are not numbers"
     return ""

@@ -2,9 +2,9 @@
 
 ``<repository>/<name>/<integer>/{model.onnx, tokenizer.json, ranker.json, README.md}``.
 
-The exporter writes it, the server reads it, neither imports the other. The active version is an explicit
-pointer, ``<repository>/active.json``; a version is complete once its ``ranker.json`` is there and every file
-it lists has the sha256 it states.
+The exporter writes it, the server reads it, neither imports the other. A version is complete once its
+``ranker.json`` is there and every file it lists has the sha256 it states. Which version is active is said by
+``active_pointer``.
 """
 
 import hashlib
@@ -15,14 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rankserve.records.json_values import is_integer
+from rankserve.records.json_values import from_json
+from rankserve.records.manifest_migration import SCHEMA_VERSION, NewerSchemaError, migrate
 
-SCHEMA_VERSION = 1
 MANIFEST = "ranker.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 MODEL_CARD = "README.md"
-ACTIVE_POINTER = "active.json"
 # What the API can name: its version is a uint32, and 0 asks for the newest.
 VERSIONS = range(1, 2**32)
 
@@ -53,6 +52,45 @@ class Calibration:
 
 
 @dataclass(slots=True, frozen=True)
+class Coverage:
+    """How often answers were as short as the calibration says, on prompts that it was not fitted to.
+
+    A calibrated p50 covers half of the answers and a p90 nine in ten. Censored answers (cut off at a limit)
+    count as longer than what was calibrated, so with many of them the shares are lower bounds.
+
+    Attributes:
+        prompts: how many were held out, in turn.
+        answers: to these prompts.
+        censored: how many of the answers were cut off.
+        p50: share of answers at or below the calibrated median.
+        p90: share at or below the calibrated 90th percentile.
+        p50_by_score: ``p50`` by group of prompts of equal size, the lowest scores (longest answers) first:
+            ten groups, fewer where there are few prompts.
+        p90_by_score: ``p90`` of the same groups.
+    """
+
+    prompts: int
+    answers: int
+    censored: int
+    p50: float
+    p90: float
+    p50_by_score: tuple[float, ...]
+    p90_by_score: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.p50_by_score) != len(self.p90_by_score):
+            raise ValueError("a coverage needs as many p50 as p90 shares by score")
+
+
+@dataclass(slots=True, frozen=True)
+class Probe:
+    """A fixed made-up prompt and the score that the exported files gave it."""
+
+    prompt: str
+    score: float
+
+
+@dataclass(slots=True, frozen=True)
 class RankerManifest:
     """What ``ranker.json`` holds.
 
@@ -67,6 +105,9 @@ class RankerManifest:
         base_model: what was fine-tuned, e.g. "opt-mini" or "facebook/opt-125m".
         neutral_score: the median score on the validation split; used when scoring fails or is late.
         calibration: score -> expected tokens; None if the version has none.
+        coverage: how well the calibration holds; None if nobody measured it.
+        probes: prompts whose scores every machine must reproduce.
+        optimization: level of graph optimisation in the file, "O1" to "O4"; "" if there is none.
         metrics: figures such as kendall_tau, kendall_tau_fp32, kendall_tau_ceiling, parity_max_difference.
         training_data: names of the training data and their licences, for the model card.
         licence: SPDX id or a sentence.
@@ -89,32 +130,39 @@ class RankerManifest:
     licence: str = ""
     created_at: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    coverage: Coverage | None = None
+    probes: tuple[Probe, ...] = ()
+    optimization: str = ""
 
     def to_json(self) -> str:
         return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n"
 
 
 def read_manifest(folder: Path) -> RankerManifest:
-    """Reads ``ranker.json`` of a version folder.
+    """Reads ``ranker.json`` of a version folder, of this release or any before.
 
     Raises:
-        RankerVersionError: missing, not JSON, another schema, or fields missing.
+        RankerVersionError: missing, not JSON, made by a newer release, or fields missing.
     """
     path = folder / MANIFEST
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = document.pop("schema", None)
-        if schema != SCHEMA_VERSION:
-            raise RankerVersionError(f"{path}: schema {schema!r}, this release reads {SCHEMA_VERSION}")
+        document = migrate(document)
         calibration = document.pop("calibration", None)
         if calibration is not None:
             calibration = Calibration(**{key: tuple(values) for key, values in calibration.items()})
-        document["training_data"] = tuple(document.get("training_data", ()))
-        return RankerManifest(calibration=calibration, **document)
+        coverage = document.pop("coverage")
+        return RankerManifest(
+            calibration=calibration,
+            coverage=None if coverage is None else from_json(Coverage, coverage),
+            probes=tuple(from_json(Probe, probe) for probe in document.pop("probes")),
+            training_data=tuple(document.pop("training_data", ())),
+            **document,
+        )
     except FileNotFoundError:
         raise RankerVersionError(f"{folder}: no {MANIFEST}; not a ranker version, or half written") from None
-    except RankerVersionError:
-        raise
+    except NewerSchemaError as error:
+        raise RankerVersionError(f"{path}: {error}") from None
     except (OSError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RankerVersionError(f"{path}: unreadable ({error})") from None
 
@@ -162,30 +210,6 @@ def ranker_names(repository: Path) -> list[str]:
         for entry in repository.iterdir()
         if entry.is_dir() and not entry.name.startswith(".") and version_numbers(repository, entry.name)
     )
-
-
-def read_active(repository: Path) -> tuple[str, int] | None:
-    """The (name, version) the repository's pointer names, or None if it has none.
-
-    Raises:
-        RankerVersionError: the pointer is unreadable.
-    """
-    path = repository / ACTIVE_POINTER
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        name, version = document["name"], document["version"]
-        if not isinstance(name, str) or not is_integer(version):
-            raise TypeError("expected a name and an integer version")
-        return name, version
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RankerVersionError(f"{path}: unreadable ({error})") from None
-
-
-def write_active(repository: Path, name: str, version: int) -> None:
-    """Points the repository at a version, atomically."""
-    write_atomically(repository / ACTIVE_POINTER, json.dumps({"name": name, "version": version}) + "\n")
 
 
 def write_atomically(path: Path, text: str) -> None:

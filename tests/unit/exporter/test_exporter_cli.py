@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from rankserve.cli.export import export
 from rankserve.cli.models import models_app
-from rankserve.records.ranker_version import MODEL, read_active
+from rankserve.records.active_pointer import read_active
+from rankserve.records.ranker_version import MODEL
 
 from .conftest import WriteRun
 

@@ -10,12 +10,12 @@ from tokenizers import Tokenizer, models
 from rankserve.exporter import publish as publishing
 from rankserve.exporter.errors import ExportError
 from rankserve.exporter.publish import Published, publish
+from rankserve.records.active_pointer import read_active, read_previous
 from rankserve.records.ranker_version import (
     MANIFEST,
     MODEL,
     RankerManifest,
     RankerVersionError,
-    read_active,
     read_manifest,
     verify_files,
     version_numbers,
@@ -59,6 +59,7 @@ def test_a_version_is_complete_and_readable(tmp_path: Path) -> None:
     published = _publish(tmp_path / "models")
 
     assert _tree(tmp_path / "models") == [
+        ".lock",
         "active.json",
         "tiny",
         "tiny/1",
@@ -102,6 +103,9 @@ def test_concurrent_exporters_get_different_numbers(tmp_path: Path) -> None:
     for each in published:
         verify_files(each.folder, read_manifest(each.folder))
         assert read_manifest(each.folder).version == int(each.folder.name)
+    # All found no active version; one of them set it, once.
+    assert read_active(tmp_path) in {("tiny", number) for number in range(1, 17)}
+    assert read_previous(tmp_path) == []
 
 
 def test_a_number_taken_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

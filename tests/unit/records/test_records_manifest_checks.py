@@ -8,8 +8,9 @@ from support.ranker_folder import edit_manifest, write_version
 from typer.testing import CliRunner, Result
 
 from rankserve.cli.models import models_app
+from rankserve.records.active_pointer import read_active
 from rankserve.records.manifest_checks import read_version
-from rankserve.records.ranker_version import MODEL, TOKENIZER, RankerVersionError, read_active
+from rankserve.records.ranker_version import MODEL, TOKENIZER, RankerVersionError
 
 NAN = float("nan")
 DAMAGES: dict[str, tuple[dict[str, object], str]] = {
@@ -28,6 +29,21 @@ DAMAGES: dict[str, tuple[dict[str, object], str]] = {
         {"calibration": {"scores": [0.0], "tokens_p50": [NAN], "tokens_p90": [1.0]}},
         "calibration",
     ),
+    "coverage beyond 1": (
+        {
+            "coverage": {
+                "prompts": 1,
+                "answers": 1,
+                "censored": 0,
+                "p50": 1.5,
+                "p90": 0.9,
+                "p50_by_score": [],
+                "p90_by_score": [],
+            }
+        },
+        "coverage",
+    ),
+    "optimization is a number": ({"optimization": 2}, "optimization"),
     "metrics in words": ({"metrics": {"kendall_tau": "high"}}, "metrics"),
     "no metrics": ({"metrics": None}, "metrics"),
     "version is text": ({"version": "1"}, "names itself r/1"),

@@ -4,21 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.ranker_folder import write_version
+from support.ranker_folder import edit_manifest, write_version
 
 from rankserve.records.ranker_version import (
-    ACTIVE_POINTER,
     MANIFEST,
     MODEL,
     TOKENIZER,
     Calibration,
+    Coverage,
     RankerVersionError,
     ranker_names,
-    read_active,
     read_manifest,
     verify_files,
     version_numbers,
-    write_active,
 )
 
 
@@ -26,6 +24,30 @@ def test_reads_back_as_it_was_written(tmp_path: Path) -> None:
     manifest = write_version(tmp_path / "r" / "1")
     assert read_manifest(tmp_path / "r" / "1") == manifest
     verify_files(tmp_path / "r" / "1", manifest)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"coverage": {"prompts": 1}}, 'needs "answers"'),
+        ({"coverage": []}, "unreadable"),
+        ({"probes": [{"prompt": "one", "score": float("nan")}]}, '"score" must be a finite number'),
+        ({"probes": [{"prompt": 1, "score": 1.0}]}, '"prompt" must be text'),
+        ({"probes": {"one": 1.0}}, "unreadable"),
+    ],
+)
+def test_what_was_measured_at_export_must_be_readable(
+    tmp_path: Path, fields: dict[str, object], problem: str
+) -> None:
+    write_version(tmp_path / "r" / "1")
+    edit_manifest(tmp_path / "r" / "1", **fields)
+    with pytest.raises(RankerVersionError, match=problem):
+        read_manifest(tmp_path / "r" / "1")
+
+
+def test_coverage_has_both_shares_of_each_group() -> None:
+    with pytest.raises(ValueError, match="as many p50 as p90"):
+        Coverage(10, 10, 0, 0.5, 0.9, (0.5,), ())
 
 
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
@@ -54,8 +76,11 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("", "unreadable"),
-        ('{"schema": 99}', "schema 99, this release reads 1"),
+        ('{"schema": 99}', "schema 99 was written by a newer release .*: upgrade"),
         ('{"schema": 1, "name": "r"}', "unreadable"),
+        ('{"name": "r"}', "schema None is not a number"),
+        ('{"schema": 0}', "schema 0 is not a number"),
+        ('{"schema": true}', "schema True is not a number"),
         ("[]", "unreadable"),
         ("[" * 100_000, "unreadable"),
         ('{"schema": ' + "9" * 5_000 + "}", "unreadable"),
@@ -77,23 +102,6 @@ def test_versions_are_counted_as_numbers_and_other_folders_ignored(tmp_path: Pat
         (tmp_path / name).mkdir(parents=True)
     assert version_numbers(tmp_path, "r") == [2, 10]
     assert ranker_names(tmp_path) == ["r"]
-
-
-def test_the_active_pointer_is_read_back_or_refused(tmp_path: Path) -> None:
-    assert read_active(tmp_path) is None
-    write_active(tmp_path, "r", 3)
-    write_active(tmp_path, "r", 4)
-    assert read_active(tmp_path) == ("r", 4)
-    assert [p.name for p in tmp_path.iterdir()] == ["active.json"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"name": "r"}', '{"name": "r", "version": 1e999}', "[" * 100_000]
-)
-def test_an_unusable_pointer_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / ACTIVE_POINTER).write_text(text)
-    with pytest.raises(RankerVersionError, match=rf"{ACTIVE_POINTER}: unreadable"):
-        read_active(tmp_path)
 
 
 @pytest.mark.parametrize("scores", [(), (1.0, 1.0), (2.0, 1.0)])

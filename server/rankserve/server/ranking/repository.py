@@ -7,14 +7,13 @@ from pathlib import Path
 
 import structlog
 
+from rankserve.records.active_pointer import read_active, write_active
 from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import (
     RankerManifest,
     RankerVersionError,
     ranker_names,
-    read_active,
     version_numbers,
-    write_active,
 )
 
 log = structlog.get_logger(__name__)

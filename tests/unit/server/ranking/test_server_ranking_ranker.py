@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 
+from rankserve.records.active_pointer import read_active
 from rankserve.records.ranker_version import (
     MANIFEST,
     MODEL,
     TOKENIZER,
     RankerManifest,
     RankerVersionError,
-    read_active,
     sha256_of,
 )
 from rankserve.server.ranking.errors import FailureKind, ScoringError

@@ -5,13 +5,12 @@ import pytest
 from structlog.testing import capture_logs
 from support.ranker_folder import edit_manifest
 
+from rankserve.records.active_pointer import ACTIVE_POINTER, read_active
 from rankserve.records.ranker_version import (
-    ACTIVE_POINTER,
     MANIFEST,
     MODEL,
     TOKENIZER,
     RankerVersionError,
-    read_active,
 )
 from rankserve.server.ranking import repository as repository_module
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
