@@ -10,6 +10,7 @@ OPT_MINI = "opt-mini"
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+LossName = Literal["listmle", "listnet", "ranknet", "margin", "approx_ndcg", "log_length", "classification"]
 
 
 class ConfigError(ValueError):
@@ -110,6 +111,21 @@ class ModelConfig(_Section):
         return self
 
 
+class LossConfig(_Section):
+    """What it is trained towards.
+
+    Attributes:
+        name: the loss, see ``rankserve.trainer.losses``.
+        label: of a prompt with several samples: their "mean", the first "sample" (the paper's), or their
+            whole "distribution".
+        bucket_tokens: lengths within a bucket of this many tokens count as equal; 0 for none, paper: 10.
+    """
+
+    name: LossName = "listmle"
+    label: Literal["mean", "sample", "distribution"] = "mean"
+    bucket_tokens: Annotated[int, Field(ge=0)] = 0
+
+
 class OptimisationConfig(_Section):
     """How it is trained.
 
@@ -158,6 +174,7 @@ class TrainConfig(_Section):
     split: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
     sources: Annotated[list[Source], Field(min_length=1)]
     model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
     optimisation: OptimisationConfig = OptimisationConfig()
 
     @model_validator(mode="after")

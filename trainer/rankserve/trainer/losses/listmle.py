@@ -3,28 +3,36 @@
 import torch
 from torch import Tensor
 
+from rankserve.trainer.labels import ListLabels
 
-def list_mle(scores: Tensor, labels: Tensor) -> Tensor:
-    """The loss of one list, divided by its length so that the list size does not change its scale.
 
-    Items are drawn one after the other, each with probability proportional to exp(score) among those that
-    are left; the loss is the negative log-probability of drawing them by falling label.
+class ListMLE:
+    """Items are drawn one after the other, each with probability proportional to exp(score) among those left.
 
-    Items of equal label have no true order. Each is charged as though it were drawn first of its group, so
+    The loss is the negative log-probability of drawing them by rising length, divided by the number of
+    draws so that the list size does not change its scale. Of several samples each is such a draw of the
+    whole list.
+
+    Items of equal length have no true order. Each is charged as though it were drawn first of its group, so
     all its equals stay in the denominator (Breslow's treatment of ties in the same likelihood, that of Cox's
     regression). That needs no random order, gives the same loss for every permutation of the list, and
-    draws equal labels to equal scores. Without ties it is plain ListMLE.
+    draws equal lengths to equal scores. Without ties it is plain ListMLE.
 
-    Args:
-        scores: float [items]; higher means sooner.
-        labels: [items]; higher means should come sooner.
-
-    Returns:
-        A scalar of the dtype of ``scores``.
+    A cut answer is what Cox's regression calls censored: it is never drawn, and it stands in the denominator
+    of each draw of a length up to its own, which it is known to exceed. Against longer ones its place is
+    unknown, and it has no part in their draws.
     """
-    order = torch.argsort(labels, descending=True)
-    ordered, ranks = scores[order], labels[order]
-    # One position's denominator: the log-sum of exp(score) over it and everything after it.
-    remaining = ordered.flip(0).logcumsumexp(0).flip(0)
-    first_of_group = torch.searchsorted(-ranks, -ranks, right=False)
-    return (remaining[first_of_group] - ordered).mean()
+
+    def __call__(self, scores: Tensor, labels: ListLabels) -> Tensor:
+        lengths = labels.lengths
+        # [drawn, left, samples]; whatever is absent is left only to itself, so that no row is empty.
+        left = lengths[None, :, :] >= lengths[:, None, :]
+        left |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)[:, :, None]
+        remaining = scores[None, :, None].masked_fill(~left, -torch.inf).logsumexp(dim=1)
+        draws = labels.complete
+        return ((remaining - scores[:, None]) * draws).sum() / draws.sum().clamp(min=1)
+
+
+def list_mle(scores: Tensor, labels: Tensor) -> Tensor:
+    """Of ranks instead of lengths: higher label = shorter."""
+    return ListMLE()(scores, ListLabels(-labels[:, None].float(), torch.zeros_like(labels[:, None]).bool()))
