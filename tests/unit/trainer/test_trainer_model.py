@@ -12,6 +12,8 @@ from transformers import (
     OPTForCausalLM,
     OPTForSequenceClassification,
     OPTModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from rankserve.trainer.model import RankerModel, RankerModelError
@@ -96,8 +98,23 @@ def bert() -> RankerModel:
     return RankerModel(BertForSequenceClassification(config)).eval()  # type: ignore[no-untyped-call]
 
 
+def mean_pooled(model: RankerModel) -> RankerModel:
+    model.config.ranker_pooling = "mean"
+    return RankerModel(model.classifier).eval()
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("make", [lambda: opt("125m"), lambda: opt("350m"), llama, bert])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: opt("125m"),
+        lambda: opt("350m"),
+        llama,
+        bert,
+        lambda: mean_pooled(opt("125m")),
+        lambda: mean_pooled(bert()),
+    ],
+)
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("pad_token_id", [1, 7, 0])
 def test_a_batch_scores_like_its_prompts_alone(
@@ -145,6 +162,48 @@ def test_saved_and_loaded_it_scores_the_same_here_and_in_hugging_face(shape: str
     torch.testing.assert_close(scores_one_by_one(RankerModel.from_pretrained(tmp_path), [row]), expected)
     theirs = OPTForSequenceClassification.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(theirs(input_ids=row[None]).logits[0], expected)
+
+
+@torch.no_grad()
+def test_mean_pooling_averages_the_attended_states_and_survives_saving(tmp_path: Path) -> None:
+    model = mean_pooled(bert())
+    row = prompts()[0]
+    states = model.classifier.base_model(input_ids=row[None]).last_hidden_state
+    head = model.head
+    assert head is not None
+    expected = head(states.mean(dim=1))[0]
+    torch.testing.assert_close(scores_one_by_one(model, [row]), expected)
+    model.save_pretrained(tmp_path)
+    loaded = RankerModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(scores_one_by_one(loaded, [row]), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [lambda: opt("350m"), lambda: mean_pooled(bert())])
+def test_the_head_scores_the_pooled_states(make: Callable[[], RankerModel]) -> None:
+    model = make()
+    input_ids, attention_mask = padded(prompts(), 12, "left", pad_token_id=1)
+    head = model.head
+    assert head is not None
+    torch.testing.assert_close(
+        head(model.pooled(input_ids, attention_mask)).squeeze(-1), model(input_ids, attention_mask)
+    )
+
+
+def test_a_head_that_pools_inside_is_refused_another_pooling() -> None:
+    config = RobertaConfig(  # type: ignore[no-untyped-call]
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_labels=1,
+        ranker_pooling="mean",
+    )
+    with pytest.raises(RankerModelError, match="native"):
+        RankerModel(RobertaForSequenceClassification(config))  # type: ignore[no-untyped-call]
+    with pytest.raises(RankerModelError, match="pools inside"):
+        bert().pooled(torch.ones(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
 
 
 @both_shapes

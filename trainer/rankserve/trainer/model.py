@@ -4,11 +4,15 @@ Training and export share this module, so both pool alike.
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+Pooling = Literal["native", "mean"]
+# Where config.json keeps it. Hugging Face's own classes ignore it.
+_POOLING = "ranker_pooling"
 
 
 class RankerModelError(ValueError):
@@ -18,9 +22,11 @@ class RankerModelError(ValueError):
 class RankerModel(nn.Module):
     """Scores prompts: higher score = shorter answer expected = served sooner.
 
-    A prompt is scored at its last attended token. ``attention_mask`` alone says which that is: the pad token
-    id never does, since Hugging Face's own rule (the last token that is not ``pad_token_id``) silently pools
-    elsewhere as soon as a batch is padded with another id or a prompt ends in the pad token.
+    Pooling "native" is that of the architecture: decoders are scored at the last attended token, encoders by
+    their own head, mostly at the first token. "mean" averages the states of all attended tokens, as sentence
+    encoders were trained. ``attention_mask`` alone says which tokens count: the pad token id never does,
+    since Hugging Face's own rule (the last token that is not ``pad_token_id``) silently pools elsewhere as
+    soon as a batch is padded with another id or a prompt ends in the pad token.
 
     Left and right padding give the same scores. Rows are first shifted to the left edge, because position
     ids (all decoders but OPT), pooling at a first token (encoders) and fully masked leading rows are right
@@ -28,10 +34,10 @@ class RankerModel(nn.Module):
     """
 
     def __init__(self, classifier: PreTrainedModel) -> None:
-        """Wraps a ``*ForSequenceClassification`` model with one label.
+        """Wraps a ``*ForSequenceClassification`` model with one label, pooled as ``config.ranker_pooling`` says.
 
         Raises:
-            RankerModelError: it has another number of labels.
+            RankerModelError: it has another number of labels, or a head that cannot follow that pooling.
         """
         super().__init__()
         if classifier.config.num_labels != 1:
@@ -39,11 +45,26 @@ class RankerModel(nn.Module):
                 f"a ranker needs a sequence classifier with exactly 1 label, this one has "
                 f"{classifier.config.num_labels}: train it with num_labels=1"
             )
+        self.pooling: Pooling = getattr(classifier.config, _POOLING, "native")
+        if self.pooling not in get_args(Pooling):
+            raise RankerModelError(f"{_POOLING} {self.pooling!r} is none of {', '.join(get_args(Pooling))}")
         self.classifier = classifier
+        if self.pooling == "mean" and self.head is None:
+            raise RankerModelError(
+                f'{type(classifier).__name__} pools inside its head and cannot use pooling = "mean": '
+                f'use pooling = "native"'
+            )
 
     @property
     def config(self) -> PretrainedConfig:
         return self.classifier.config
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """What makes a score of a pooled state; None if the classifier pools inside its own head."""
+        names = ("score", "classifier") if self.pooling == "mean" else ("score",)
+        heads = (getattr(self.classifier, name, None) for name in names)
+        return next((head for head in heads if isinstance(head, nn.Linear)), None)
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **config_overrides: Any) -> Self:
@@ -102,19 +123,37 @@ class RankerModel(nn.Module):
             float32 [batch].
         """
         input_ids, attention_mask = _align_left(input_ids, attention_mask)
-        head = getattr(self.classifier, "score", None)
-        if not isinstance(head, nn.Linear):
-            # Encoders pool inside, at the first token.
+        head = self.head
+        if head is None:
             logits: Tensor = self.classifier(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits[:, 0].float()
-        hidden = self.classifier.base_model(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state
-        last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
-        index = last[:, None, None].expand(-1, 1, hidden.shape[-1])
-        pooled = hidden.gather(1, index).squeeze(1)
-        scores: Tensor = head(pooled).squeeze(-1)
+        scores: Tensor = head(self._pooled(input_ids, attention_mask)).squeeze(-1)
         return scores.float()
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The states that ``head`` scores, [batch, hidden]; arguments as of ``forward``.
+
+        Raises:
+            RankerModelError: the classifier pools inside its own head.
+        """
+        if self.head is None:
+            raise RankerModelError(
+                f'{type(self.classifier).__name__} pools inside its head: set pooling = "mean"'
+            )
+        return self._pooled(*_align_left(input_ids, attention_mask))
+
+    def _pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Of rows at the left edge."""
+        # Only those that have a cache know the argument.
+        uncached = {"use_cache": False} if hasattr(self.config, "use_cache") else {}
+        hidden: Tensor = self.classifier.base_model(
+            input_ids=input_ids, attention_mask=attention_mask, **uncached
+        ).last_hidden_state
+        if self.pooling == "mean":
+            attended = attention_mask[:, :, None].to(hidden.dtype)
+            return (hidden * attended).sum(dim=1) / attended.sum(dim=1).clamp(min=1)
+        last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
+        return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1])).squeeze(1)
 
 
 def _align_left(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
