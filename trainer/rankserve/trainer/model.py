@@ -34,7 +34,7 @@ class RankerModel(nn.Module):
     """
 
     def __init__(self, classifier: PreTrainedModel) -> None:
-        """Wraps a ``*ForSequenceClassification`` model with one label, pooled as ``config.ranker_pooling`` says.
+        """Wraps a ``*ForSequenceClassification`` model with one label; pools as ``config.ranker_pooling``.
 
         Raises:
             RankerModelError: it has another number of labels, or a head that cannot follow that pooling.
