@@ -2,6 +2,7 @@
 
 import typer
 
+from rankserve.cli.collect import collect
 from rankserve.cli.demo import demo
 from rankserve.cli.evaluate import evaluate
 from rankserve.cli.export import export
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(collect)
 app.command()(train)
 app.command()(evaluate)
 app.command()(export)
