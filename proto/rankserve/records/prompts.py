@@ -6,7 +6,11 @@ Accepted lines:
 * ``{"prompt": str, "lengths": [int, ...]}`` - several samples of one prompt
 * ``{"prompt": str, "lengths_by_model": {model: int}}`` - pick one with ``model``
 
-Each may carry ``id`` (else a hash of the prompt), ``category`` and ``model``.
+Each may carry ``id`` (else a hash of the prompt), ``category``, ``model``, and ``censored``: true, or a list
+with one of true and false for each length, where an answer was cut at that length and would have gone on.
+
+An id names one prompt. A prompt may come again under its id, each time with further samples; every such line
+is kept as a record of its own, and all of them fall to the same split.
 """
 
 import hashlib
@@ -19,19 +23,35 @@ from typing import Any
 from rankserve.records.json_values import is_integer
 from rankserve.records.jsonl import RecordError, read_jsonl
 
-# Longer than any answer, and what the API's integers hold.
+# What the API's integers hold.
 MOST_TOKENS = 2**31 - 1
+# No LLM answers at such length: the column holds something else, such as a time.
+LONGEST_ANSWER = 10_000_000
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(slots=True, frozen=True)
 class PromptRecord:
-    """One prompt and the lengths, in tokens, of one or several answers to it."""
+    """One prompt and the lengths, in tokens, of one or several answers to it.
+
+    Attributes:
+        censored: for each length whether the answer was cut there, so that it is "at least" so long; by
+            default none was.
+    """
 
     id: str
     prompt: str
     output_lengths: tuple[int, ...]
     category: str = ""
+    censored: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.censored:
+            object.__setattr__(self, "censored", (False,) * len(self.output_lengths))
+        elif len(self.censored) != len(self.output_lengths):
+            raise ValueError(
+                f"{len(self.output_lengths)} lengths and {len(self.censored)} marks of censoring: one each"
+            )
 
     @property
     def mean_length(self) -> float:
@@ -43,42 +63,68 @@ def prompt_id(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
-def read_prompts(path: Path, *, model: str | None = None, limit: int | None = None) -> Iterator[PromptRecord]:
+def read_prompts(
+    path: Path, *, model: str | None = None, limit: int | None = None, length_cap: int | None = None
+) -> Iterator[PromptRecord]:
     """Yields the prompts of a JSONL(.gz) file, in file order.
 
     Args:
         path: the file.
         model: which entry of ``lengths_by_model`` to take; needed when there are several.
         limit: stop after this many.
+        length_cap: what answers were cut at; each length from here on counts as censored.
 
     Raises:
-        RecordError: a line cannot be used; names the file and the line.
+        RecordError: a line cannot be used, two prompts have one id, or there is no prompt; names the file and
+            the line.
         OSError: the file cannot be opened.
     """
+    lines: dict[str, tuple[int, int]] = {}
     for number, record in itertools.islice(read_jsonl(path), limit):
         try:
-            parsed = parse_prompt(record, model=model)
+            parsed = parse_prompt(record, model=model, length_cap=length_cap)
         except ValueError as error:
             raise RecordError(path, number, str(error)) from None
+        first, prompt = lines.setdefault(parsed.id, (number, hash(parsed.prompt)))
+        if prompt != hash(parsed.prompt):
+            raise RecordError(
+                path,
+                number,
+                f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each its own id, or leave "
+                f'"id" out',
+            )
         yield parsed
+    if not lines and limit != 0:
+        raise RecordError(
+            path, 0, 'holds no prompts: put one {"prompt": ..., "output_tokens": ...} on each line'
+        )
 
 
-def parse_prompt(record: dict[str, Any], *, model: str | None = None) -> PromptRecord:
+def parse_prompt(
+    record: dict[str, Any], *, model: str | None = None, length_cap: int | None = None
+) -> PromptRecord:
     """One record from its JSON form. Raises ValueError saying what is wrong."""
     prompt = parse_text(record)
+    lengths = parse_tokens("output lengths", _lengths(record, model), most=LONGEST_ANSWER)
     return PromptRecord(
         id=parse_id(record) or prompt_id(prompt),
         prompt=prompt,
-        output_lengths=parse_tokens("output lengths", _lengths(record, model)),
+        output_lengths=lengths,
         category=str(record.get("category", "")),
+        censored=tuple(
+            cut or (length_cap is not None and length >= length_cap)
+            for cut, length in zip(_censored(record, len(lengths)), lengths, strict=True)
+        ),
     )
 
 
 def parse_text(record: dict[str, Any]) -> str:
     """The prompt itself. Raises ValueError saying what is wrong."""
     prompt = record.get("prompt")
+    if "prompt" not in record:
+        raise ValueError(f'needs "prompt", and has only {_names(record)}')
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError('"prompt" must be a non-empty string')
+        raise ValueError(f'"prompt" must be a non-empty string, got {prompt!r:.40}')
     try:
         prompt.encode()
     except UnicodeEncodeError:
@@ -96,13 +142,13 @@ def parse_id(record: dict[str, Any]) -> str:
     return str(identifier)
 
 
-def parse_tokens(what: str, lengths: object) -> tuple[int, ...]:
+def parse_tokens(what: str, lengths: object, *, most: int = MOST_TOKENS) -> tuple[int, ...]:
     """Lengths in tokens. Raises ValueError naming `what` they are."""
     if not isinstance(lengths, list):
         raise ValueError(f"{what} must be a list, got {lengths!r:.40}")
     for length in lengths:
-        if not is_integer(length) or not 1 <= length <= MOST_TOKENS:
-            raise ValueError(f"{what} must be integers from 1 to {MOST_TOKENS} tokens, got {length!r:.40}")
+        if not is_integer(length) or not 1 <= length <= most:
+            raise ValueError(f"{what} must be integers from 1 to {most} tokens, got {length!r:.40}")
     return tuple(lengths)
 
 
@@ -123,7 +169,24 @@ def _lengths(record: dict[str, Any], model: str | None) -> list[Any]:
         if model is not None and model not in by_model:
             raise ValueError(f"no lengths of model {model!r}, only of {', '.join(sorted(by_model))}")
         return [by_model[model] if model is not None else next(iter(by_model.values()))]
-    raise ValueError('needs "output_tokens", "lengths" or "lengths_by_model"')
+    raise ValueError(f'needs "output_tokens", "lengths" or "lengths_by_model", and has only {_names(record)}')
+
+
+def _censored(record: dict[str, Any], samples: int) -> list[bool]:
+    censored = record.get("censored", False)
+    flags = [censored] * samples if isinstance(censored, bool) else censored
+    if not isinstance(flags, list) or not all(isinstance(flag, bool) for flag in flags):
+        raise ValueError(f'"censored" must be true or false, or a list of them, got {censored!r:.40}')
+    if len(flags) != samples:
+        raise ValueError(
+            f'"censored" must be as long as the lengths, one of true and false for each of the {samples}, '
+            f"got {len(flags)}"
+        )
+    return flags
+
+
+def _names(record: dict[str, Any]) -> str:
+    return ", ".join(f'"{name:.40}"' for name in itertools.islice(record, 8)) or "no fields"
 
 
 def split_of(identifier: str, fractions: Sequence[float] = (0.8, 0.1, 0.1)) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from rankserve.records import workload
 from rankserve.records.jsonl import RecordError, read_jsonl, write_jsonl
-from rankserve.records.prompts import prompt_id, read_prompts, split_of
+from rankserve.records.prompts import PromptRecord, prompt_id, read_prompts, split_of
 from rankserve.records.results import ResultRecord, RunHeader, read_run, write_run
 from rankserve.records.workload import read_workload
 
@@ -20,10 +20,12 @@ GOOD = '{"prompt": "Say hello", "output_tokens": 3}\n'
     [
         ("{not json", "not valid JSON"),
         ("[1, 2]", "expected a JSON object"),
-        ('{"output_tokens": 3}', '"prompt" must be'),
+        ('{"output_tokens": 3, "text": "p"}', 'needs "prompt", and has only "output_tokens", "text"'),
         ('{"prompt": "  ", "output_tokens": 3}', '"prompt" must be'),
-        ('{"prompt": "p"}', 'needs "output_tokens"'),
-        ('{"prompt": "p", "output_tokens": 0}', "from 1 to 2147483647 tokens, got 0"),
+        ('{"prompt": "p", "words": 3}', 'needs "output_tokens", .* and has only "prompt", "words"'),
+        ('{"prompt": "p", "output_tokens": 0}', "from 1 to 10000000 tokens, got 0"),
+        ('{"prompt": "p", "output_tokens": -7}', "got -7"),
+        ('{"prompt": "p", "output_tokens": 1790000000}', "got 1790000000"),
         ('{"prompt": "p", "output_tokens": true}', "got True"),
         ('{"prompt": "p", "output_tokens": 2147483648}', "got 2147483648"),
         ('{"prompt": "p", "output_tokens": ' + "9" * 5_000 + "}", "not valid JSON"),
@@ -32,6 +34,10 @@ GOOD = '{"prompt": "Say hello", "output_tokens": 3}\n'
         (r'{"prompt": "\ud800", "output_tokens": 1}', "surrogate"),
         ('{"prompt": "p", "lengths": []}', "non-empty list"),
         ('{"prompt": "p", "lengths_by_model": {"a": 1, "b": 2}}', "say which: a, b"),
+        ('{"prompt": "p", "lengths": [3, 4], "censored": [true]}', "for each of the 2, got 1"),
+        ('{"prompt": "p", "lengths": [3, 4], "censored": []}', "for each of the 2, got 0"),
+        ('{"prompt": "p", "lengths": [3, 4], "censored": [0, 1]}', "true or false"),
+        ('{"prompt": "p", "output_tokens": 3, "censored": "yes"}', "true or false"),
     ],
 )
 def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, line: str, problem: str) -> None:
@@ -45,8 +51,9 @@ def test_a_bad_line_is_named_by_file_and_line(tmp_path: Path, line: str, problem
 def test_bytes_that_are_no_text_and_cut_gzip_are_named_too(tmp_path: Path) -> None:
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes(GOOD.encode() + b'{"prompt": "\xe9"}\n')
-    with pytest.raises(RecordError, match="unreadable"):
+    with pytest.raises(RecordError, match=r"not UTF-8: byte 0xe9 at column 13 .* iconv") as error:
         list(read_jsonl(latin))
+    assert error.value.line == 2
     flipped = tmp_path / "flipped.jsonl.gz"
     # The first byte of the deflated data: a kind of block that there is not.
     flipped.write_bytes(gzip.compress(GOOD.encode())[:10] + b"\xff" * 20)
@@ -73,6 +80,59 @@ def test_every_form_of_prompt_record(tmp_path: Path) -> None:
     assert (two.id, two.output_lengths, two.mean_length, two.category) == ("two", (1, 3), 2.0, "c")
     assert three.output_lengths == (2,)
     assert [r.prompt for r in read_prompts(path, model="b", limit=1)] == ["one"]
+
+
+def test_bytes_that_are_no_text_are_found_on_their_line_however_far_they_are_read_ahead(
+    tmp_path: Path,
+) -> None:
+    latin = tmp_path / "latin.jsonl"
+    latin.write_bytes(GOOD.encode() * 100 + b'{"prompt": "\xe9"}\n' + GOOD.encode() * 100)
+    with pytest.raises(RecordError, match="not UTF-8") as error:
+        list(read_jsonl(latin))
+    assert error.value.line == 101
+
+
+def test_lengths_that_are_only_a_lower_bound(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    rows: list[dict[str, object]] = [
+        {"prompt": "whole", "lengths": [5, 512]},
+        {"prompt": "all", "lengths": [5, 6], "censored": True},
+        {"prompt": "one", "lengths": [700, 6], "censored": [False, True]},
+        {"prompt": "by model", "lengths_by_model": {"a": 9}, "censored": True},
+    ]
+    write_jsonl(path, rows)
+    expected = [(False, False), (True, True), (False, True), (True,)]
+    assert [record.censored for record in read_prompts(path)] == expected
+    expected = [(False, True), (True, True), (True, True), (True,)]
+    assert [record.censored for record in read_prompts(path, length_cap=512)] == expected
+    assert PromptRecord("a", "p", (1, 2)).censored == (False, False)
+    with pytest.raises(ValueError, match="2 lengths and 1 marks"):
+        PromptRecord("a", "p", (1, 2), censored=(True,))
+
+
+def test_an_id_names_one_prompt_which_may_come_again(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines = [
+        '{"id": "a", "prompt": "p", "output_tokens": 3}',
+        '{"prompt": "q", "output_tokens": 3}',
+        '{"id": "a", "prompt": "p", "output_tokens": 4}',
+        '{"prompt": "q", "output_tokens": 3}',
+        '{"id": "a", "prompt": "another", "output_tokens": 3}',
+    ]
+    path.write_text("\n".join(lines[:4]))
+    assert [record.output_lengths for record in read_prompts(path)] == [(3,), (3,), (4,), (3,)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(RecordError, match="'a' is that of another prompt in line 1") as error:
+        list(read_prompts(path))
+    assert error.value.line == 5
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_a_file_without_prompts_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"prompts\.jsonl: holds no prompts: put one"):
+        list(read_prompts(path))
 
 
 def test_splits_depend_on_the_id_alone_and_have_their_shares() -> None:

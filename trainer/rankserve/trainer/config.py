@@ -42,15 +42,33 @@ class _Source(_Section):
 
 
 class FileSource(_Source):
-    """A JSONL(.gz) file in a format of ``rankserve.records.prompts``. ``path`` is relative to the config."""
+    """A JSONL(.gz) file in a format of ``rankserve.records.prompts``. ``path`` is relative to the config.
+
+    ``length_cap`` is what answers were cut at: each length from there on counts as "at least" so long.
+    """
 
     kind: Literal["file"]
     path: Path
     model: str | None = None
+    length_cap: Count | None = None
+
+
+class TableSource(_Source):
+    """Parquet files, or Arrow files (``.arrow``, ``.feather``), read batch by batch.
+
+    Columns: ``prompt``; ``output_tokens``, an integer, or ``lengths``, a list of them; where present ``id``
+    and ``censored``. ``path`` is relative to the config and may hold ``*`` for several files.
+    """
+
+    kind: Literal["parquet"]
+    path: Path
 
 
 class HubSource(_Source):
-    """A dataset of the Hugging Face hub. ``length_column`` holds tokens: an integer or a list of them."""
+    """A dataset of the Hugging Face hub. ``length_column`` holds tokens: an integer or a list of them.
+
+    ``length_cap`` as for a file.
+    """
 
     kind: Literal["hub"]
     dataset: str
@@ -58,6 +76,7 @@ class HubSource(_Source):
     split: str = "train"
     prompt_column: str = "prompt"
     length_column: str = "output_tokens"
+    length_cap: Count | None = None
 
 
 class SyntheticSource(_Source):
@@ -68,7 +87,7 @@ class SyntheticSource(_Source):
     seed: int = 0
 
 
-Source = Annotated[FileSource | HubSource | SyntheticSource, Field(discriminator="kind")]
+Source = Annotated[FileSource | TableSource | HubSource | SyntheticSource, Field(discriminator="kind")]
 
 
 class MiniShape(_Section):
@@ -95,6 +114,8 @@ class ModelConfig(_Section):
         max_length: longest prompt in tokens.
         truncation_side: which end of a longer prompt is cut off.
         dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (opt-mini: 0.1).
+        separate_heads: each auxiliary source trains a linear head of its own beside the model's, since LLMs
+            differ in what makes them brief; thrown away in the end.
         mini: shape of ``opt-mini``.
     """
 
@@ -102,6 +123,7 @@ class ModelConfig(_Section):
     max_length: Annotated[int, Field(ge=8)] = 512
     truncation_side: Literal["left", "right"] = "right"
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    separate_heads: bool = False
     mini: MiniShape | None = None
 
     @model_validator(mode="after")
@@ -130,14 +152,24 @@ class OptimisationConfig(_Section):
     """How it is trained.
 
     Attributes:
-        list_size: prompts ranked against each other; one list is one step.
+        list_size: prompts ranked against each other.
+        lists_per_step: a step follows the mean of so many lists' gradients.
         label: of a prompt with several samples: their "mean", or the first "sample" (the paper's).
         bucket_tokens: lengths within a bucket of this many tokens count as equal; 0 for none, paper: 10.
         epochs: passes over the training split.
         learning_rate: peak, after the warm-up. About 2e-5 for a pretrained backbone, 1e-3 from scratch.
+        head_learning_rate: peak of the head's, by default the same.
+        layer_decay: each layer learns so much slower than the one above it; embeddings count as the layer
+            below the first.
         warmup_share: share of the steps during which the learning rate rises.
         schedule: how it falls afterwards.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, on matrices; not on biases, normalisation and embeddings.
+        beta2: of AdamW.
+        max_gradient_norm: a step's gradient is scaled down to it; 0 for no bound.
+        ema_decay: the evaluated and final weights are an exponential moving average of the trained ones, of
+            this decay a step (lower in the first steps); 0 for the trained ones themselves.
+        precision: "bf16" halves the precision of matrix products, on a GPU or CPU that knows it; "fp16", with
+            loss scaling, needs a GPU. Weights, scores and loss are fp32 always.
         evaluations_per_epoch: tau on the validation split is measured this often.
         patience: stop after this many evaluations in a row without a better tau.
         max_tokens_per_forward: a list is scored in parts of at most this many tokens, padding included; it
@@ -145,13 +177,20 @@ class OptimisationConfig(_Section):
     """
 
     list_size: Annotated[int, Field(ge=2)] = 32
+    lists_per_step: Count = 1
     label: Literal["mean", "sample"] = "mean"
     bucket_tokens: Annotated[int, Field(ge=0)] = 0
     epochs: Count = 5
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     warmup_share: Share = 0.05
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     evaluations_per_epoch: Count = 2
     patience: Count = 6
     max_tokens_per_forward: Count = 2048
@@ -223,7 +262,7 @@ def parse_config(document: dict[str, Any], *, origin: Path) -> TrainConfig:
     folder = origin.absolute().parent
     sources = [
         source.model_copy(update={"path": (folder / source.path).resolve()})
-        if isinstance(source, FileSource)
+        if isinstance(source, FileSource | TableSource)
         else source
         for source in config.sources
     ]

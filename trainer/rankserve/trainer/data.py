@@ -58,7 +58,7 @@ def load_sources(config: TrainConfig) -> list[SourceData]:
 def read_source(source: Source) -> list[PromptRecord]:
     """The records of one source, in its order; ``limit`` of them."""
     if isinstance(source, FileSource):
-        records = list(read_prompts(source.path, model=source.model))
+        records = list(read_prompts(source.path, model=source.model, length_cap=source.length_cap))
     elif isinstance(source, HubSource):
         records = list(_read_hub(source))
     else:
@@ -130,7 +130,8 @@ def _read_hub(source: HubSource) -> Iterator[PromptRecord]:
                 {
                     "prompt": row[source.prompt_column],
                     "lengths": list(lengths) if isinstance(lengths, list | tuple) else [lengths],
-                }
+                },
+                length_cap=source.length_cap,
             )
         except ValueError as error:
             raise DataError(f"dataset {source.dataset!r}, row {number}: {error}") from None
