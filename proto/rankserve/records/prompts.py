@@ -90,8 +90,8 @@ def read_prompts(
             raise RecordError(
                 path,
                 number,
-                f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each its own id, or leave "
-                f'"id" out',
+                f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each its own id, "
+                'or leave "id" out',
             )
         yield parsed
     if not lines and limit != 0:

@@ -3,8 +3,14 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from rankserve.trainer.losses import list_mle
+from rankserve.trainer.labels import ListLabels
+from rankserve.trainer.losses.listmle import ListMLE
+
+
+def list_mle(scores: Tensor, lengths: Tensor) -> Tensor:
+    return ListMLE()(scores, ListLabels(lengths[:, None], torch.zeros(len(lengths), 1, dtype=torch.bool)))
 
 
 def plackett_luce(scores: list[float]) -> float:
@@ -16,10 +22,10 @@ def plackett_luce(scores: list[float]) -> float:
 
 
 def test_equals_the_plackett_luce_likelihood_worked_out_by_hand() -> None:
-    # Order by label: score 2, then 1, then 0.
+    # Shortest first: score 2, then 1, then 0.
     # ln(e^2 + e + 1) - 2 = 0.40761, ln(e + 1) - 1 = 0.31326, 0.
     scores = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)
-    loss = list_mle(scores, torch.tensor([20.0, 10.0, 30.0]))
+    loss = list_mle(scores, torch.tensor([20.0, 30.0, 10.0]))
     assert loss.item() == pytest.approx((0.40760596 + 0.31326169) / 3, abs=1e-7)
 
 
@@ -27,9 +33,9 @@ def test_equals_the_plackett_luce_likelihood_worked_out_by_hand() -> None:
 def test_without_ties_it_is_plain_list_mle(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(8, generator=generator, dtype=torch.float64)
-    labels = torch.randperm(8, generator=generator).double()
-    by_label = scores[labels.argsort(descending=True)].tolist()
-    assert list_mle(scores, labels).item() == pytest.approx(plackett_luce(by_label))
+    lengths = torch.randperm(8, generator=generator).double()
+    shortest_first = scores[lengths.argsort()].tolist()
+    assert list_mle(scores, lengths).item() == pytest.approx(plackett_luce(shortest_first))
 
 
 def test_the_probabilities_of_all_orders_add_up_to_one() -> None:
@@ -41,25 +47,15 @@ def test_the_probabilities_of_all_orders_add_up_to_one() -> None:
     assert sum(probabilities) == pytest.approx(1.0)
 
 
-def test_the_order_in_which_a_list_is_given_does_not_matter() -> None:
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(12, generator=generator, dtype=torch.float64)
-    labels = torch.tensor([3.0, 1, 1, 2, 3, 3, 0, 2, 1, 5, 4, 4])
-    expected = list_mle(scores, labels)
-    for _ in range(5):
-        order = torch.randperm(12, generator=generator)
-        torch.testing.assert_close(list_mle(scores[order], labels[order]), expected)
-
-
 def test_ties_worked_out_by_hand() -> None:
-    # Two tied at the top, one below: both tied items are charged with all three in the denominator.
+    # Two tied as the shortest, one longer: both tied items are charged with all three in the denominator.
     scores = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
     whole = math.log(math.e + 1 + math.exp(0.5))
     expected = ((whole - 1.0) + (whole - 0.0) + 0.0) / 3
-    assert list_mle(scores, torch.tensor([7.0, 7.0, 1.0])).item() == pytest.approx(expected)
+    assert list_mle(scores, torch.tensor([7.0, 7.0, 30.0])).item() == pytest.approx(expected)
 
 
-def test_equal_labels_are_drawn_to_equal_scores() -> None:
+def test_equal_lengths_are_drawn_to_equal_scores() -> None:
     scores = torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
     torch.autograd.backward(list_mle(scores, torch.zeros(3)))
     assert scores.grad is not None
@@ -69,10 +65,20 @@ def test_equal_labels_are_drawn_to_equal_scores() -> None:
     torch.testing.assert_close(even.grad, torch.zeros(3, dtype=torch.float64))
 
 
-def test_gradient() -> None:
-    scores = torch.tensor([0.1, 1.3, -0.4, 0.9, -2.0], dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([2.0, 5.0, 2.0, 1.0, 9.0])
-    assert torch.autograd.gradcheck(lambda values: list_mle(values, labels), (scores,))
+def test_a_cut_answer_worked_out_by_hand() -> None:
+    # Lengths 10, at least 20, 30: the cut one is left when 10 is drawn, and gone when 30 is.
+    scores = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
+    labels = ListLabels.of([[10], [20], [30]], [[False], [True], [False]])
+    expected = (math.log(math.e + 1 + math.exp(0.5)) - 1.0 + 0.0) / 2
+    assert ListMLE()(scores, labels).item() == pytest.approx(expected)
+
+
+def test_several_samples_are_as_many_draws_of_the_list() -> None:
+    scores = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)
+    lengths = torch.tensor([[10.0, 90.0], [20.0, 5.0], [30.0, 7.0]])
+    both = ListMLE()(scores, ListLabels(lengths, torch.zeros(3, 2, dtype=torch.bool)))
+    expected = (list_mle(scores, lengths[:, 0]) + list_mle(scores, lengths[:, 1])) / 2
+    torch.testing.assert_close(both, expected)
 
 
 @pytest.mark.parametrize("scale", [1e4, -1e4, 1e30])

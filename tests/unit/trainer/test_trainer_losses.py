@@ -171,7 +171,7 @@ def test_in_a_longer_list_too_a_pair_of_unknown_order_has_no_part(name: str) -> 
     labels = ListLabels.of([[300], [512], [700]], [[False], [True], [False]])
     loss = loss_named(name, **OPTIONS[name])
     scores = torch.tensor([0.4, 0.1, -0.2], dtype=torch.float64)
-    curvature = torch.autograd.functional.hessian(lambda values: loss(values, labels), scores)
+    curvature = torch.func.hessian(lambda values: loss(values, labels))(scores)
     assert curvature[1, 2] == 0
     pairs = [ListLabels.of([[300], [512]], [[False], [True]]), ListLabels.of([[300], [700]])]
     expected = [loss(scores[[0, 1]], pairs[0]), loss(scores[[0, 2]], pairs[1])]
