@@ -222,12 +222,13 @@ def _collect(collection: "Collection", options: "JobOptions", *, ask: bool, as_j
     from rankserve.trainer.collection.job import run_job
 
     pending = list(collection.pending()) if ask else []
+    asked_again = collection.asked_again(pending)
     before = collection.tally()
     if before.samples:
         _tell(f"resuming: {before.samples:,} samples are recorded, {before.samples_left:,} are left")
+    if asked_again:
+        _tell(f"{asked_again:,} of them were sent before and brought no answer: asked again")
     result = run_job(collection, options, pending, sys.stderr) if pending else None
-    if result is not None and result.asked_again:
-        _tell(f"{result.asked_again:,} samples were on their way when an earlier run ended: asked again")
     written = collection.write()
     tally = collection.tally()
     refusals = collection.refusals()
@@ -243,7 +244,7 @@ def _collect(collection: "Collection", options: "JobOptions", *, ask: bool, as_j
             else {
                 "answered": result.progress.answered,
                 "unanswered": result.progress.unanswered,
-                "asked_again": result.asked_again,
+                "asked_again": asked_again,
                 "retries": result.retries,
                 "elapsed_s": round(result.progress.elapsed_s, 3),
                 "stopped": result.stopped or None,

@@ -73,18 +73,20 @@ def _read_lines(path: Path, field: str) -> Rows:
 
 
 def _read_table(path: Path, delimiter: str) -> Rows:
+    """Rows under a heading, each with the line that it begins on."""
     table = csv.DictReader(_decoded_lines(path), delimiter=delimiter, strict=True)
+    begins = 1
     try:
+        begins = 1 if table.fieldnames is None else table.line_num + 1
         for row in table:
             if None in row:
                 raise RecordError(
-                    path,
-                    table.line_num,
-                    f"has more columns than the heading: quote a text with {delimiter!r}",
+                    path, begins, f"has more columns than the heading: quote what holds a {delimiter!r}"
                 )
-            yield table.line_num, {key: value for key, value in row.items() if value}
+            yield begins, {key: value for key, value in row.items() if value}
+            begins = table.line_num + 1
     except csv.Error as error:
-        raise RecordError(path, table.line_num, f"not a table ({error}): write it as .jsonl") from None
+        raise RecordError(path, begins, f"not a table ({error}): write it as .jsonl") from None
 
 
 def _read_json(path: Path) -> Rows:

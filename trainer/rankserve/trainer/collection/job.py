@@ -43,14 +43,12 @@ class JobResult:
 
     Attributes:
         progress: its counts.
-        asked_again: of the samples to ask, those that an earlier run sent and ended before the answer came.
         retries: requests sent again after a failure.
         stopped: why it ended before its end; empty if it did not.
         interrupted: by Ctrl-C or SIGTERM.
     """
 
     progress: Progress
-    asked_again: int
     retries: int
     stopped: str
     interrupted: bool
@@ -87,7 +85,6 @@ def run_job(
         stop_after=options.stop_after,
         on_progress=line,
     )
-    asked_again = collection.asked_again(pending)
     stopped, interrupted = "", False
     try:
         asyncio.run(_run(endpoint, runner, pending))
@@ -97,7 +94,7 @@ def run_job(
         stopped = str(error)
     finally:
         line.end()
-    return JobResult(runner.progress, asked_again, retrying.retried, stopped, interrupted)
+    return JobResult(runner.progress, retrying.retried, stopped, interrupted)
 
 
 async def _run(endpoint: Endpoint, runner: Runner, pending: Sequence[tuple[Prompt, int]]) -> None:
