@@ -7,6 +7,7 @@ import numpy.typing as npt
 from sklearn.isotonic import isotonic_regression
 
 from rankserve.exporter.agreement import Scores
+from rankserve.exporter.kaplan_meier import censored_quantile
 from rankserve.records.prompts import PromptRecord
 from rankserve.records.ranker_version import Calibration
 
@@ -18,7 +19,8 @@ def calibrate(scores: Scores, records: Sequence[PromptRecord]) -> Calibration:
     """Median and 90th percentile of the output length by score.
 
     Prompts are grouped by score into knots of equal size; each knot's quantiles are over all answers of its
-    prompts, then made non-increasing by isotonic regression.
+    prompts, then made non-increasing by isotonic regression. Where too many answers of a knot were cut off to
+    know a quantile, it is the longest length there: a lower bound.
 
     Args:
         scores: [records].
@@ -30,18 +32,23 @@ def calibrate(scores: Scores, records: Sequence[PromptRecord]) -> Calibration:
     knots: dict[float, list[int]] = {}
     for group in groups:
         knots.setdefault(float(np.median(scores[group])), []).extend(group.tolist())
-    lengths = [
-        np.concatenate([np.asarray(records[row].output_lengths) for row in rows]) for rows in knots.values()
-    ]
+    answers = [answers_of([records[row] for row in rows]) for rows in knots.values()]
     weights = [len(rows) for rows in knots.values()]
     return Calibration(
         scores=tuple(knots),
-        tokens_p50=_non_increasing([np.quantile(each, 0.5) for each in lengths], weights),
-        tokens_p90=_non_increasing([np.quantile(each, 0.9) for each in lengths], weights),
+        tokens_p50=_non_increasing([censored_quantile(*each, 0.5) for each in answers], weights),
+        tokens_p90=_non_increasing([censored_quantile(*each, 0.9) for each in answers], weights),
     )
 
 
-def _non_increasing(values: Sequence[np.floating], weights: Sequence[int]) -> tuple[float, ...]:
+def answers_of(records: Sequence[PromptRecord]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Lengths of all answers of all prompts, and whether each was cut off."""
+    lengths = np.concatenate([np.asarray(record.output_lengths, dtype=np.int64) for record in records])
+    censored = np.concatenate([np.asarray(record.censored, dtype=np.bool_) for record in records])
+    return lengths, censored
+
+
+def _non_increasing(values: Sequence[float], weights: Sequence[int]) -> tuple[float, ...]:
     fitted: npt.NDArray[np.float64] = isotonic_regression(
         np.asarray(values, dtype=np.float64),
         sample_weight=np.asarray(weights, dtype=np.float64),

@@ -1,7 +1,7 @@
 """A trained ranker becomes a published version: graph, parity, precision, checks, calibration, files."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,10 +23,13 @@ from rankserve.exporter.agreement import (
 )
 from rankserve.exporter.calibration import calibrate
 from rankserve.exporter.card import model_card
-from rankserve.exporter.errors import SourceError
+from rankserve.exporter.coverage import measure_coverage
+from rankserve.exporter.errors import ExportError, SourceError
 from rankserve.exporter.gates import MIN_TAU, check_batch_effect, check_prompts, check_tau, check_tau_drop
 from rankserve.exporter.graph import export_graph
+from rankserve.exporter.optimise import Level, optimise
 from rankserve.exporter.parity import Parity, check_parity
+from rankserve.exporter.probes import record_probes
 from rankserve.exporter.publish import Published, publish
 from rankserve.exporter.quantise import quantise
 from rankserve.exporter.session import GraphScorer
@@ -51,6 +54,7 @@ class ExportSettings:
         data: prompts with lengths for the checks; None: the run's own validation split.
         lengths_of: whose lengths, where the data has those of several LLMs.
         precision: of the published model.
+        optimize: level of graph optimisation; None: none, ONNX Runtime fuses when it opens the file.
         activate: make it the active version; None: only if the repository has none.
         minimum_tau: Kendall's tau below which nothing is published.
         max_prompts: how many validation prompts to score, drawn at random from more.
@@ -62,6 +66,7 @@ class ExportSettings:
     data: Path | None = None
     lengths_of: str | None = None
     precision: Precision = "int8"
+    optimize: Level | None = None
     activate: bool | None = None
     minimum_tau: float = MIN_TAU
     max_prompts: int = 4000
@@ -81,10 +86,11 @@ def export_ranker(
     Raises:
         SourceError: the folder cannot be exported.
         GateError: a check failed; the repository is as it was.
-        ExportError: torch cannot export the model.
+        ExportError: torch cannot export the model, or optimum cannot optimise it.
         RecordError: a line of the validation data cannot be used.
         OSError: a file cannot be read or written.
     """
+    _check_settings(settings)
     source = read_source(folder)
     validation = read_validation(
         source,
@@ -103,20 +109,34 @@ def export_ranker(
     progress(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
     fp32_scores = GraphScorer(fp32, source.pad_token_id).score(rows)
     tau_fp32 = mean_tau(agreements(fp32_scores, validation.sets))
-    check_tau(tau_fp32, len(records), settings.minimum_tau)
+    needed = check_tau(tau_fp32, len(records), settings.minimum_tau)
     progress(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
 
-    graph = _at_precision(fp32, model, source, settings.precision)
+    graph = _at_precision(fp32, model, source, settings)
     scorer = GraphScorer(graph, source.pad_token_id)
     scores = scorer.score(rows) if graph is not fp32 else fp32_scores
     found = agreements(scores, validation.sets)
     check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
+    optimisation: dict[str, float] = {}
+    if settings.optimize is not None:
+        unoptimised = scores
+        graph = _optimised(graph, model, source, settings, settings.optimize, progress)
+        scorer = GraphScorer(graph, source.pad_token_id)
+        scores = scorer.score(rows)
+        found = agreements(scores, validation.sets)
+        check_tau_drop(mean_tau(found), tau_fp32, f"--optimize {settings.optimize}")
+        optimisation = {
+            "optimization_max_difference": float(np.abs(scores - unoptimised).max()),
+            "optimization_rank_flips": discordant_share(scores, unoptimised),
+        }
     effect = check_batch_effect(scorer, rows, seed=settings.seed)
     progress(
         f"Kendall's tau {mean_tau(found):.4f} in {settings.precision}; batch mates reorder "
         f"{effect.rank_flips:.3%} of prompt pairs"
     )
     calibrated_scores, calibrated_records = _of_source(source.calibration_source, validation.sets, scores)
+    coverage = measure_coverage(calibrated_scores, calibrated_records, seed=settings.seed)
+    progress(f"Calibration: {coverage}")
     manifest = RankerManifest(
         name=settings.name,
         version=0,
@@ -129,17 +149,22 @@ def export_ranker(
         calibration=calibrate(calibrated_scores, calibrated_records),
         truncation_side=source.truncation_side,
         metrics={
-            **_tau_metrics(found, tau_fp32, source.test_tau),
+            **_tau_metrics(found, tau_fp32, source.test),
+            "kendall_tau_needed": needed,
             "parity_max_difference": parity.max_difference,
             "rank_flips_in_batches": effect.rank_flips,
             "score_move_in_batches": effect.max_move,
             "rank_flips_against_fp32": discordant_share(scores, fp32_scores),
+            **optimisation,
             "validation_prompts": float(len(records)),
         },
         training_data=source.training_data,
         licence=source.licence,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=_versions(),
+        coverage=coverage,
+        probes=record_probes(scorer, tokenizer, source),
+        optimization=settings.optimize or "",
     )
     return publish(
         settings.repository,
@@ -149,6 +174,13 @@ def export_ranker(
         partial(model_card, validation=found),
         activate=settings.activate,
     )
+
+
+def _check_settings(settings: ExportSettings) -> None:
+    if settings.optimize == "O4" and settings.precision != "fp16":
+        raise ExportError(
+            f"O4 stores the model in fp16, for GPUs: pass --precision fp16 with it, not {settings.precision}"
+        )
 
 
 def _tokenised(source: RankerSource, records: Sequence[PromptRecord]) -> tuple[Tokenizer, list[list[int]]]:
@@ -171,24 +203,50 @@ def _fp32_graph(
     model: RankerModel, source: RankerSource, settings: ExportSettings
 ) -> tuple[onnx.ModelProto, Parity]:
     graph = export_graph(model, max_length=source.max_length)
-    parity = check_parity(
+    return graph, _check_parity(graph, model, source, settings)
+
+
+def _check_parity(
+    graph: onnx.ModelProto, model: RankerModel, source: RankerSource, settings: ExportSettings
+) -> Parity:
+    return check_parity(
         model,
         GraphScorer(graph, source.pad_token_id),
         max_length=source.max_length,
         pad_token_id=source.pad_token_id,
         seed=settings.seed,
     )
-    return graph, parity
 
 
 def _at_precision(
-    fp32: onnx.ModelProto, model: RankerModel, source: RankerSource, precision: Precision
+    fp32: onnx.ModelProto, model: RankerModel, source: RankerSource, settings: ExportSettings
 ) -> onnx.ModelProto:
-    if precision == "int8":
+    if settings.precision == "int8":
         return quantise(fp32)
-    if precision == "fp16":
+    # O4 makes fp16 of fp32 by itself.
+    if settings.precision == "fp16" and settings.optimize != "O4":
         return export_graph(copy.deepcopy(model).half(), max_length=source.max_length)
     return fp32
+
+
+def _optimised(
+    graph: onnx.ModelProto,
+    model: RankerModel,
+    source: RankerSource,
+    settings: ExportSettings,
+    level: Level,
+    progress: Callable[[str], None],
+) -> onnx.ModelProto:
+    optimised = optimise(graph, model.config, level)
+    fused = ", ".join(f"{count} {name}" for name, count in sorted(optimised.fused.items())) or "nothing"
+    progress(
+        f"{level} ({optimised.configured_as} patterns) fused {fused}: "
+        f"{len(graph.graph.node)} nodes became {len(optimised.graph.graph.node)}"
+    )
+    # O3 and O4 approximate on purpose; the order of the validation prompts judges them.
+    if settings.precision == "fp32" and level in ("O1", "O2"):
+        _check_parity(optimised.graph, model, source, settings)
+    return optimised.graph
 
 
 def _of_source(
@@ -201,14 +259,14 @@ def _of_source(
     return scores[starts[index] : starts[index + 1]], sets[index].records
 
 
-def _tau_metrics(found: list[Agreement], tau_fp32: float, test_tau: float | None) -> dict[str, float]:
+def _tau_metrics(found: list[Agreement], tau_fp32: float, test: Mapping[str, float]) -> dict[str, float]:
     metrics = {"kendall_tau": mean_tau(found), "kendall_tau_fp32": tau_fp32}
     ceiling = mean_ceiling(found)
     if ceiling is not None:
         metrics["kendall_tau_ceiling"] = ceiling
-    if test_tau is not None:
-        metrics["kendall_tau_test"] = test_tau
-    return metrics
+    if "kendall_tau" in test:
+        metrics["kendall_tau_test"] = test["kendall_tau"]
+    return metrics | {f"test_{name}": value for name, value in test.items() if name != "kendall_tau"}
 
 
 def _versions() -> dict[str, str]:

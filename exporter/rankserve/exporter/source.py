@@ -1,13 +1,14 @@
 """What is exported: a run folder of `rankserve train`, or any Hugging Face sequence-classification folder."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from rankserve.exporter.errors import SourceError
+from rankserve.records.json_values import is_finite
 
 # Foreign tokenizers without a limit of their own state a huge number.
 _DEFAULT_MAX_LENGTH = 512
@@ -28,7 +29,7 @@ class RankerSource:
         calibration_source: which of the validation prompts' sources gives the calibration; "" takes all.
         training_data: names and licences.
         licence: of the ranker.
-        test_tau: Kendall's tau-b on the run's test split, as trained; None if it states none.
+        test: figures on the run's test split as trained: tau, ceilings, baselines; empty if it states none.
     """
 
     model: Path
@@ -41,7 +42,7 @@ class RankerSource:
     calibration_source: str = ""
     training_data: tuple[str, ...] = ()
     licence: str = ""
-    test_tau: float | None = None
+    test: dict[str, float] = field(default_factory=dict)
 
 
 def read_source(folder: Path) -> RankerSource:
@@ -77,7 +78,7 @@ def _from_run(folder: Path) -> RankerSource:
             calibration_source=str(run.get("calibration_source", "")),
             training_data=tuple(map(str, run["training_data"])),
             licence=str(run["licence"]),
-            test_tau=_test_tau(folder / "metrics.json"),
+            test=_test_figures(folder / "metrics.json"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{path} lacks or misstates {error}; train the run again") from None
@@ -140,11 +141,11 @@ def _side(side: object) -> str:
     return str(side)
 
 
-def _test_tau(path: Path) -> float | None:
+def _test_figures(path: Path) -> dict[str, float]:
     if not path.is_file():
-        return None
+        return {}
     test = _read_json(path).get("test") or {}
-    return float(test["kendall_tau"]) if "kendall_tau" in test else None
+    return {name: float(value) for name, value in test.items() if is_finite(value)}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

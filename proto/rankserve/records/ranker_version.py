@@ -81,6 +81,19 @@ class Coverage:
         if len(self.p50_by_score) != len(self.p90_by_score):
             raise ValueError("a coverage needs as many p50 as p90 shares by score")
 
+    def __str__(self) -> str:
+        """One line for people."""
+        groups = "; ".join(
+            f"{name} {min(shares):.1%} to {max(shares):.1%} by score"
+            for name, shares in (("p50", self.p50_by_score), ("p90", self.p90_by_score))
+            if shares
+        )
+        cut = f", {self.censored} of them cut off" if self.censored else ""
+        return (
+            f"p50 covers {self.p50:.1%} and p90 {self.p90:.1%} of {self.answers} answers to {self.prompts} "
+            f"held-out prompts{cut}" + (f" ({groups})" if groups else "")
+        )
+
 
 @dataclass(slots=True, frozen=True)
 class Probe:

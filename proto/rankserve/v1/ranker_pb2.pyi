@@ -118,6 +118,10 @@ class RankerVersion(google.protobuf.message.Message):
     PRECISION_FIELD_NUMBER: builtins.int
     CREATED_AT_FIELD_NUMBER: builtins.int
     BASE_MODEL_FIELD_NUMBER: builtins.int
+    PROVIDERS_FIELD_NUMBER: builtins.int
+    MISSING_PROVIDERS_FIELD_NUMBER: builtins.int
+    COVERAGE_P50_FIELD_NUMBER: builtins.int
+    COVERAGE_P90_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.int
     active: builtins.bool
@@ -130,6 +134,21 @@ class RankerVersion(google.protobuf.message.Message):
     created_at: builtins.str
     """RFC 3339."""
     base_model: builtins.str
+    coverage_p50: builtins.float
+    """Shares of answers at or below `expected_tokens_p50` and `expected_tokens_p90`, on prompts that the
+    calibration was not fitted to. Absent if nobody measured it.
+    """
+    coverage_p90: builtins.float
+    @property
+    def providers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ONNX Runtime execution providers that run it, the preferred one first. Only of the active version."""
+
+    @property
+    def missing_providers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Execution providers that were asked for and could not be had, so that others run it. Only of the active
+        version; empty if all were had.
+        """
+
     def __init__(
         self,
         *,
@@ -141,9 +160,18 @@ class RankerVersion(google.protobuf.message.Message):
         precision: builtins.str = ...,
         created_at: builtins.str = ...,
         base_model: builtins.str = ...,
+        providers: collections.abc.Iterable[builtins.str] | None = ...,
+        missing_providers: collections.abc.Iterable[builtins.str] | None = ...,
+        coverage_p50: builtins.float | None = ...,
+        coverage_p90: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_kendall_tau", b"_kendall_tau", "kendall_tau", b"kendall_tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_kendall_tau", b"_kendall_tau", "active", b"active", "base_model", b"base_model", "created_at", b"created_at", "kendall_tau", b"kendall_tau", "name", b"name", "precision", b"precision", "problem", b"problem", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_coverage_p50", b"_coverage_p50", "_coverage_p90", b"_coverage_p90", "_kendall_tau", b"_kendall_tau", "coverage_p50", b"coverage_p50", "coverage_p90", b"coverage_p90", "kendall_tau", b"kendall_tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_coverage_p50", b"_coverage_p50", "_coverage_p90", b"_coverage_p90", "_kendall_tau", b"_kendall_tau", "active", b"active", "base_model", b"base_model", "coverage_p50", b"coverage_p50", "coverage_p90", b"coverage_p90", "created_at", b"created_at", "kendall_tau", b"kendall_tau", "missing_providers", b"missing_providers", "name", b"name", "precision", b"precision", "problem", b"problem", "providers", b"providers", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_coverage_p50", b"_coverage_p50"]) -> typing.Literal["coverage_p50"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_coverage_p90", b"_coverage_p90"]) -> typing.Literal["coverage_p90"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_kendall_tau", b"_kendall_tau"]) -> typing.Literal["kendall_tau"] | None: ...
 
 global___RankerVersion = RankerVersion

@@ -59,4 +59,24 @@ def test_equal_scores_share_a_knot() -> None:
     calibration = calibrate(np.zeros(100), _records([(length,) for length in range(1, 101)]))
 
     assert calibration.scores == (0.0,)
-    assert calibration.tokens_p50 == (50.5,)
+    assert calibration.tokens_p50 == (50.0,)
+    assert calibration.tokens_p90 == (90.0,)
+
+
+def test_answers_that_were_cut_off_count_as_at_least_so_long() -> None:
+    lengths = tuple(range(10, 101, 10))
+    cut = [PromptRecord(str(n), "x", (length,), censored=(length == 30,)) for n, length in enumerate(lengths)]
+
+    calibration = calibrate(np.zeros(10), cut)
+
+    # Worked out by hand (Kaplan-Meier): 0.9, 0.8, then 7 at risk: 0.686, 0.571, 0.457 | ... 0.114, 0.
+    assert calibration.tokens_p50 == (60.0,)
+    assert calibration.tokens_p90 == (100.0,)
+
+
+def test_a_percentile_beyond_the_cap_is_the_cap() -> None:
+    records = [PromptRecord(str(n), "x", (min(n, 80),), censored=(n >= 80,)) for n in range(1, 101)]
+
+    calibration = calibrate(np.zeros(100), records)
+
+    assert (calibration.tokens_p50, calibration.tokens_p90) == ((50.0,), (80.0,))

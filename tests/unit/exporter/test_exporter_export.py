@@ -1,15 +1,21 @@
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from transformers import OPTConfig
 
-from rankserve.exporter.errors import GateError, SourceError
+from rankserve.exporter.errors import ExportError, GateError, SourceError
 from rankserve.exporter.export import ExportSettings, export_ranker
+from rankserve.exporter.optimise import optimise
+from rankserve.exporter.probes import PROMPTS
 from rankserve.records.jsonl import RecordError, write_jsonl
 from rankserve.records.ranker_version import MODEL_CARD, RankerManifest, read_manifest, verify_files
 from rankserve.server.ranking.session import OnnxScorer
+from rankserve.server.ranking.verification import verify_version
 
 from .conftest import MAX_LENGTH, WriteRun
 
@@ -28,12 +34,21 @@ def test_int8_then_fp32_become_versions_1_and_2(
 
     assert (int8.manifest.version, fp32.manifest.version) == (1, 2)
     assert (int8.activated, fp32.activated) == (True, True)
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[-1].startswith("Calibration: p50 covers ")
     for published in (int8, fp32):
         verify_files(published.folder, read_manifest(published.folder))
     _check_manifest(int8.manifest)
     assert int8.manifest.metrics["kendall_tau"] != int8.manifest.metrics["kendall_tau_fp32"]
     assert "made up (CC0)" in (int8.folder / MODEL_CARD).read_text()
+
+    # The server reproduces what was recorded, and each test would notice another score.
+    for published in (int8, fp32):
+        verified = verify_version(published.folder)
+        assert verified.probes == len(PROMPTS)
+        assert verified.max_difference == pytest.approx(0, abs=1e-5)
+    assert {probe.prompt for probe in int8.manifest.probes} == set(PROMPTS)
+    assert len({probe.score for probe in int8.manifest.probes}) == len(PROMPTS)
 
     # What the server makes of the published files.
     np.testing.assert_allclose(_server_scores(fp32.folder, prompts), torch_scores, atol=1e-4)
@@ -58,6 +73,12 @@ def _check_manifest(manifest: RankerManifest) -> None:
     assert metrics["validation_prompts"] == 160
     assert manifest.calibration is not None
     assert manifest.calibration.tokens_p50[0] > manifest.calibration.tokens_p50[-1]
+    assert manifest.coverage is not None
+    assert (manifest.coverage.prompts, manifest.coverage.answers) == (160, 480)
+    assert 0.4 < manifest.coverage.p50 < 0.6
+    assert 0.8 < manifest.coverage.p90 < 1
+    assert metrics["kendall_tau_needed"] == pytest.approx(0.16, abs=0.01)
+    assert manifest.optimization == ""
     assert manifest.calibration.scores[0] < manifest.neutral_score < manifest.calibration.scores[-1]
 
 
@@ -68,6 +89,39 @@ def test_fp16_keeps_float32_scores(run: Path, tmp_path: Path, prompts: list[str]
 
     assert abs(metrics["kendall_tau"] - metrics["kendall_tau_fp32"]) < 0.01
     assert _server_scores(published.folder, prompts[:2]).shape == (2,)
+
+
+@pytest.mark.usefixtures("exported_once")
+@pytest.mark.parametrize(("level", "precision"), [("O1", "int8"), ("O2", "fp32"), ("O4", "fp16")])
+def test_graph_optimisation_is_gated_recorded_and_served(
+    run: Path, tmp_path: Path, torch_scores: np.ndarray, prompts: list[str], level: str, precision: str
+) -> None:
+    lines: list[str] = []
+    settings = _settings(tmp_path, precision=precision, optimize=level)
+    published = export_ranker(run, settings, progress=lines.append)
+
+    manifest = published.manifest
+    assert (manifest.precision, manifest.optimization) == (precision, level)
+    assert manifest.metrics["optimization_max_difference"] < 0.05
+    assert manifest.metrics["optimization_rank_flips"] < 0.01
+    # optimum knows no OPT, and says what it did instead.
+    assert any(line.startswith(f"{level} (bert patterns) fused ") for line in lines)
+    assert f"graph optimised to {level}" in (published.folder / MODEL_CARD).read_text()
+    assert verify_version(published.folder).max_difference == pytest.approx(0, abs=1e-4)
+    np.testing.assert_allclose(_server_scores(published.folder, prompts), torch_scores, atol=0.2)
+
+
+def test_o4_is_fp16_or_nothing(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="pass --precision fp16 with it, not int8"):
+        export_ranker(run, _settings(tmp_path, optimize="O4"))
+
+
+def test_a_missing_optimum_says_how_to_get_it(
+    graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optimum.onnxruntime", None)
+    with pytest.raises(ExportError, match=r"needs optimum .*pip install 'rankserve\[exporter\]'"):
+        optimise(graph, OPTConfig(), "O2")  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.usefixtures("exported_once")

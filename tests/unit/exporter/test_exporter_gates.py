@@ -73,7 +73,7 @@ def test_too_few_prompts_are_refused() -> None:
 
 def test_good_tau_passes() -> None:
     check_tau(0.5, 1000, 0.1)
-    check_tau_drop(0.495, 0.5, "int8")
+    check_tau_drop(0.496, 0.5, "int8")
 
 
 def test_tau_drop_is_refused() -> None:

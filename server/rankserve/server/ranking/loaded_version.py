@@ -35,12 +35,23 @@ class LoadedVersion:
         score: blocking score function of its model.
         max_batch: most prompts in one call of `score`.
         timeout_ms: how long a single prompt may take from arrival to score.
+        providers: ONNX Runtime execution providers that run the model, the preferred one first.
+        missing_providers: those that were asked for and not obtained.
     """
 
     def __init__(
-        self, manifest: RankerManifest, score: ScoreFunction, *, max_batch: int, timeout_ms: float
+        self,
+        manifest: RankerManifest,
+        score: ScoreFunction,
+        *,
+        max_batch: int,
+        timeout_ms: float,
+        providers: tuple[str, ...] = (),
+        missing_providers: tuple[str, ...] = (),
     ) -> None:
         self.manifest = manifest
+        self.providers = providers
+        self.missing_providers = missing_providers
         self.reference = f"{manifest.name}/{manifest.version}"
         self._batcher = MicroBatcher(score, max_batch=max_batch, timeout_ms=timeout_ms)
 

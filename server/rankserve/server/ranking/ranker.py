@@ -4,16 +4,20 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from rankserve.records.manifest_checks import read_version
-from rankserve.records.ranker_version import RankerManifest
 from rankserve.server.ranking.errors import RankerVersionError, ScoringError
 from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
+from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.repository import ModelRepository
 from rankserve.server.ranking.throttled_log import ThrottledLog
-from rankserve.server.ranking.worker import ScoreFunction
+
+if TYPE_CHECKING:
+    from rankserve.records.ranker_version import RankerManifest
+    from rankserve.server.ranking.session import OnnxScorer
 
 __all__ = ["LoadedVersion", "PromptScore", "Ranker", "RankerSettings"]
 
@@ -67,9 +71,16 @@ class Ranker:
         Raises:
             RankerVersionError: what is wrong with it.
         """
-        manifest, score = await asyncio.to_thread(self._load, name, version)
+        manifest, scorer = await asyncio.to_thread(self._load, name, version)
         settings = self.settings
-        return LoadedVersion(manifest, score, max_batch=settings.max_batch, timeout_ms=settings.timeout_ms)
+        return LoadedVersion(
+            manifest,
+            scorer.score,
+            max_batch=settings.max_batch,
+            timeout_ms=settings.timeout_ms,
+            providers=scorer.providers,
+            missing_providers=tuple(p for p in settings.providers if p not in scorer.providers),
+        )
 
     async def activate(self, loaded: LoadedVersion, *, move_pointer: bool = True) -> None:
         """Makes a loaded version the active one; the one before closes once its prompts are scored.
@@ -119,7 +130,7 @@ class Ranker:
             except (OSError, RankerVersionError) as error:
                 log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
 
-    def _load(self, name: str | None, version: int | None) -> tuple[RankerManifest, ScoreFunction]:
+    def _load(self, name: str | None, version: int | None) -> "tuple[RankerManifest, OnnxScorer]":
         # ONNX Runtime takes a good part of a second to import: here it costs neither the event loop nor
         # those who import this module for its types.
         from rankserve.server.ranking.session import OnnxScorer
@@ -135,4 +146,5 @@ class Ranker:
             threads=settings.threads,
             require_provider=settings.require_provider,
         )
-        return manifest, scorer.score
+        check_probes(folder, manifest, scorer.score)
+        return manifest, scorer

@@ -77,12 +77,17 @@ class RankerService(RankerServiceServicer):
             active=active is not None and active.reference == f"{entry.name}/{entry.version}",
             problem=entry.problem,
         )
+        if active is not None and message.active:
+            message.providers.extend(active.providers)
+            message.missing_providers.extend(active.missing_providers)
         if entry.manifest is not None:
             message.precision = entry.manifest.precision
             message.created_at = entry.manifest.created_at
             message.base_model = entry.manifest.base_model
             if "kendall_tau" in entry.manifest.metrics:
                 message.kendall_tau = entry.manifest.metrics["kendall_tau"]
+            if (coverage := entry.manifest.coverage) is not None:
+                message.coverage_p50, message.coverage_p90 = coverage.p50, coverage.p90
         return message
 
 

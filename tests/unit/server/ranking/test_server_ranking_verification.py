@@ -1,0 +1,78 @@
+"""A version is verified as it is served: sums, manifest, ONNX Runtime, and the scores recorded at export."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.damage import DAMAGES
+from support.schema_1 import publish_schema_1
+
+from rankserve.records.ranker_version import Probe, RankerVersionError
+from rankserve.server.ranking.ranker import Ranker, RankerSettings
+from rankserve.server.ranking.repository import ModelRepository
+from rankserve.server.ranking.verification import Verified, verify_version
+
+Publish = Callable[..., Path]
+CPU = ("CPUExecutionProvider",)
+
+
+def test_a_version_without_probes_is_loaded_and_run(publish_version: Publish) -> None:
+    assert verify_version(publish_version()) == Verified(CPU, 0, None)
+
+
+def test_recorded_scores_are_reproduced(publish_version: Publish) -> None:
+    probes = (Probe("one two", -3.0), Probe("write a story", -4.0005))
+    verified = verify_version(publish_version(probes=probes))
+    assert verified.probes == 2
+    assert verified.max_difference == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize(
+    ("probe", "precision", "problem"),
+    [
+        (
+            Probe("one two", -3.01),
+            "fp32",
+            r"recorded at export by 0\.01, allowed are 0\.003",
+        ),
+        (Probe("one two", -3.1), "int8", r"by 0\.1, allowed are 0\.06"),
+        (Probe("one poison", -3.0), "fp32", "not finite"),
+        (Probe("crash", -2.0), "fp32", "fails on a prompt it was exported with"),
+    ],
+)
+async def test_other_scores_than_recorded_are_refused(
+    repository_path: Path, publish_version: Publish, probe: Probe, precision: str, problem: str
+) -> None:
+    folder = publish_version(probes=(Probe("one", -2.0), probe), precision=precision)
+    with pytest.raises(RankerVersionError, match=problem):
+        verify_version(folder)
+    ranker = Ranker(ModelRepository(repository_path), RankerSettings())
+    with pytest.raises(RankerVersionError, match=problem):
+        await ranker.load()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_version_says_how(publish_version: Publish, damage: Callable[[Path], None]) -> None:
+    folder = publish_version(max_length=64)
+    damage(folder)
+    with pytest.raises(RankerVersionError, match=DAMAGES[damage]):
+        verify_version(folder)
+
+
+def test_a_provider_that_is_not_here_is_an_error(publish_version: Publish) -> None:
+    with pytest.raises(RankerVersionError, match="NoSuchExecutionProvider"):
+        verify_version(publish_version(), provider="NoSuchExecutionProvider")
+
+
+async def test_a_version_of_an_older_release_is_verified_and_served(repository_path: Path) -> None:
+    folder = publish_schema_1(repository_path, "old", 1)
+    manifest = (folder / "ranker.json").read_bytes()
+    assert verify_version(folder) == Verified(CPU, 0, None)
+    ranker = Ranker(ModelRepository(repository_path), RankerSettings(timeout_ms=60_000))
+    await ranker.activate(await ranker.load())
+    score = await ranker.score("one two three")
+    assert (score.score, score.ranker_version) == (-4.0, "old/1")
+    assert (score.expected_tokens_p50, score.expected_tokens_p90) == (140.0, 250.0)
+    await ranker.aclose()
+    # Reading it changed nothing: the older release can still use it.
+    assert (folder / "ranker.json").read_bytes() == manifest
