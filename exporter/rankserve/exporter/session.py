@@ -1,6 +1,7 @@
 """Scores of prompts by an ONNX graph, on the CPU, for the checks."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,7 @@ class GraphScorer:
 
     def __init__(self, model: onnx.ModelProto, pad_token_id: int) -> None:
         self._pad_token_id = pad_token_id
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(model)
 
     def score_batch(self, batch: Batch) -> npt.NDArray[np.float32]:
         """Scores [rows] of one padded batch."""
@@ -47,6 +43,16 @@ class GraphScorer:
                 pad([rows[row] for row in batch], self._pad_token_id, side=side)
             )
         return scores
+
+
+def open_session(model: onnx.ModelProto) -> Any:
+    """An ONNX Runtime session on the CPU, with as many threads as torch uses."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    # Patterns are kept for every shape ever seen, and here almost every shape is new.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _similar_lengths(rows: Sequence[Tokens]) -> list[list[int]]:

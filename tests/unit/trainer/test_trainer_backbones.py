@@ -1,4 +1,5 @@
-from rankserve.trainer.backbones import load_backbone, train_tokenizer
+from rankserve.trainer.backbones import load_backbone
+from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import MiniShape, ModelConfig
 from rankserve.trainer.synthetic import generate

@@ -186,7 +186,7 @@ def test_classes_of_few_lengths() -> None:
 
 def test_what_is_known_of_cut_answers() -> None:
     labels = ListLabels.of([[300], [512], [512], [512], [700]], [[False], [False], [True], [True], [False]])
-    assert known_shorter(labels)[:, :, 0].int().tolist() == [
+    assert known_shorter(labels)[0].int().tolist() == [
         [0, 1, 1, 1, 1],
         [0, 0, 1, 1, 1],
         [0, 0, 0, 0, 0],

@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTC
 
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import prompt_id, read_prompts
-from rankserve.trainer.backbones import train_tokenizer
+from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
 from rankserve.trainer.config import TrainConfig, parse_config
 from rankserve.trainer.data import DataError, load_sources

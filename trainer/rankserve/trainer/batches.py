@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+# Tokens of padding that cost less than another forward pass.
+_FREE_PADDING = 64
+_MOST_PADDING = 1 / 3
+
 
 def encode(
     tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], max_length: int
@@ -29,12 +33,20 @@ def pad(rows: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tenso
 
 
 def parts_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Row numbers in parts of similar length, each at most ``max_tokens`` once padded (or a single row)."""
+    """Row numbers in parts of similar length, each at most ``max_tokens`` once padded (or a single row).
+
+    Parts come by rising length, and so do the rows in them. At most about a third of a part is padding.
+    """
     parts: list[list[int]] = []
+    tokens = 0
     for row in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         # Rows come by rising length, so this one sets the width of its part.
-        if parts and (len(parts[-1]) + 1) * lengths[row] <= max_tokens:
+        padded = (len(parts[-1]) + 1) * lengths[row] if parts else 0
+        padding = padded - tokens - lengths[row]
+        if parts and padded <= max_tokens and padding <= max(padded * _MOST_PADDING, _FREE_PADDING):
             parts[-1].append(row)
+            tokens += lengths[row]
         else:
             parts.append([row])
+            tokens = lengths[row]
     return parts

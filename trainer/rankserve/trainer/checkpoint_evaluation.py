@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankserve.records.prompts import PromptRecord, prompt_id
-from rankserve.trainer.backbones import load_tokenizer
+from rankserve.trainer.backbones.tokenizers import load_tokenizer
 from rankserve.trainer.batches import encode
 from rankserve.trainer.data import DataError
 from rankserve.trainer.evaluation import assess

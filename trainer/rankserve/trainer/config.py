@@ -131,7 +131,7 @@ class ModelConfig(_Section):
         truncation_side: which end of a longer prompt is cut off.
         pooling: "native" scores decoders at the last token and encoders by their own head, "mean" averages
             all tokens; unset keeps that of a trained ranker, else "native".
-        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (OPTs made here: 0.1).
+        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (OPTs made here 0.1).
         separate_heads: each auxiliary source trains a linear head of its own beside the model's, since LLMs
             differ in what makes them brief; thrown away in the end.
         mini: shape of ``opt-mini``.
@@ -209,8 +209,6 @@ class OptimisationConfig(_Section):
     Attributes:
         list_size: prompts ranked against each other.
         lists_per_step: a step follows the mean of so many lists' gradients.
-        label: of a prompt with several samples: their "mean", or the first "sample" (the paper's).
-        bucket_tokens: lengths within a bucket of this many tokens count as equal; 0 for none, paper: 10.
         epochs: passes over the training split.
         learning_rate: peak, after the warm-up. About 2e-5 for a pretrained backbone, 1e-3 from scratch.
         head_learning_rate: peak of the head's, by default the same.
@@ -233,8 +231,6 @@ class OptimisationConfig(_Section):
 
     list_size: Annotated[int, Field(ge=2)] = 32
     lists_per_step: Count = 1
-    label: Literal["mean", "sample"] = "mean"
-    bucket_tokens: Annotated[int, Field(ge=0)] = 0
     epochs: Count = 5
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None

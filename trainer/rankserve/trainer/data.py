@@ -1,137 +1,227 @@
-"""Training data: sources read, split by the hash of each prompt's id, and labelled."""
+"""Training data: sources read once into files of our own, split, and what is held out kept out of training.
+
+Memory holds some 20 bytes a prompt, and the held-out records; texts stay on disk.
+"""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+import shutil
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
-from rankserve.records.prompts import PromptRecord, parse_prompt, read_prompts, split_of
-from rankserve.trainer.config import FileSource, HubSource, Source, TrainConfig
-from rankserve.trainer.synthetic import generate
+import numpy as np
+from numpy.typing import NDArray
 
+from rankserve.records.prompts import SPLITS, PromptRecord, split_of
+from rankserve.trainer.config import Source, TableSource, TrainConfig
+from rankserve.trainer.progress import Counter, Progress
+from rankserve.trainer.prompt_store import StoredPrompts, write_prompts
+from rankserve.trainer.sources import DataError, read_source, source_files
 
-class DataError(ValueError):
-    """Training data that cannot be used. The message says which and what to do."""
+__all__ = ["DataError", "SourceData", "data_digest", "load_sources", "open_sources"]
+
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+_SUMMARY = "sources.json"
 
 
 @dataclass(slots=True, frozen=True)
 class SourceData:
     """One source, split. No prompt held out by any source is trained on by any.
 
-    ``validation`` and ``test`` of an auxiliary source are empty.
+    An auxiliary source holds nothing out: all its prompts that no other source holds out are in ``train``.
     """
 
     name: str
     licence: str
-    train: tuple[PromptRecord, ...]
+    auxiliary: bool
+    train: StoredPrompts
     validation: tuple[PromptRecord, ...]
     test: tuple[PromptRecord, ...]
 
 
-def load_sources(config: TrainConfig) -> list[SourceData]:
-    """Reads and splits every source, in the order of the config.
+def load_sources(config: TrainConfig, folder: Path, progress: Progress = lambda _: None) -> list[SourceData]:
+    """Reads every source into ``folder`` and splits it; in the order of the config.
+
+    What a whole earlier call left there is used as it is, if neither the config's data nor its files changed.
 
     Raises:
         RecordError: a line of a file cannot be used; names file and line.
-        DataError: a file is not there, a source is too small to train on, or a hub dataset cannot be read.
-        OSError: a file cannot be opened.
+        DataError: a file is not there, a row cannot be used, a source is too small to train on, or a hub
+            dataset cannot be read.
+        OSError: a file cannot be opened or written.
     """
-    # Before any is read or generated, which can take minutes.
-    for source in config.sources:
-        if isinstance(source, FileSource) and not source.path.is_file():
-            raise DataError(
-                f"source {source.name!r}: there is no file {source.path}; put the data there, or set `path` "
-                f"(of a copy, if the config is a recipe that ships with RankServe)"
+    origin = _origin(config)
+    if _summary(folder).get("origin") != origin:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        digest = _read(config, folder, progress)
+        temporary = folder / f"{_SUMMARY}.tmp"
+        temporary.write_text(json.dumps({"origin": origin, "sha256": digest}), encoding="utf-8")
+        temporary.replace(folder / _SUMMARY)
+    return open_sources(config, folder)
+
+
+def open_sources(config: TrainConfig, folder: Path) -> list[SourceData]:
+    """What ``load_sources`` left in ``folder``.
+
+    Raises:
+        DataError: a source is too small to train on.
+    """
+    return [_open(source, folder, number) for number, source in enumerate(config.sources)]
+
+
+def data_digest(folder: Path) -> str:
+    """The sha256 of all records that ``load_sources`` read into ``folder``."""
+    return str(_summary(folder)["sha256"])
+
+
+def normalised(prompt: str) -> str:
+    """What two prompts share that differ only in white space and case."""
+    return " ".join(prompt.split()).casefold()
+
+
+@dataclass(slots=True, frozen=True)
+class _Index:
+    """What stays in memory of a source's records.
+
+    Attributes:
+        splits: uint8; number of the split in ``SPLITS``.
+        texts: uint64; hash of the normalised prompt.
+        chosen: bool; whether the source's ``limit`` lets it in.
+    """
+
+    splits: NDArray[np.uint8]
+    texts: NDArray[np.uint64]
+    chosen: NDArray[np.bool_]
+
+
+class _Indexer:
+    """Passes records on and takes down what an index needs."""
+
+    def __init__(self, source: Source, fractions: tuple[float, float, float], counter: Counter) -> None:
+        self._source = source
+        self._fractions = fractions
+        self._counter = counter
+        self._splits, self._texts = array("B"), array("Q")
+        # By another hash than the split's, which a share of its values would skew.
+        self._limit_hashes = array("Q")
+        self._id_hashes = array("Q")
+        self._sha256 = hashlib.sha256()
+
+    def watch(self, records: Iterator[PromptRecord]) -> Iterator[PromptRecord]:
+        for record in records:
+            self._splits.append(SPLITS.index(split_of(record.id, self._fractions)))
+            self._texts.append(_hash(normalised(record.prompt)))
+            if self._source.limit is not None:
+                self._limit_hashes.append(_hash(record.id, person=b"limit"))
+            if isinstance(self._source, TableSource):
+                self._id_hashes.append(_hash(record.id))
+            self._sha256.update(
+                json.dumps([record.id, record.prompt, record.output_lengths, record.censored]).encode()
             )
-    splits = [_split(read_source(source), config.split) for source in config.sources]
-    held_out = {
-        record.prompt
-        for source, split in zip(config.sources, splits, strict=True)
+            self._counter.add(1)
+            yield record
+
+    def digest(self) -> bytes:
+        return self._sha256.digest()
+
+    def index(self) -> _Index:
+        texts = np.frombuffer(self._texts, dtype=np.uint64)
+        self._check_ids(texts)
+        chosen = np.ones(len(texts), dtype=np.bool_)
+        if self._source.limit is not None:
+            order = np.argsort(np.frombuffer(self._limit_hashes, dtype=np.uint64), kind="stable")
+            chosen[order[self._source.limit :]] = False
+        return _Index(np.frombuffer(self._splits, dtype=np.uint8), texts, chosen)
+
+    def _check_ids(self, texts: NDArray[np.uint64]) -> None:
+        """JSONL files are checked as they are read, and hub datasets have no ids."""
+        ids = np.frombuffer(self._id_hashes, dtype=np.uint64)
+        order = np.argsort(ids, kind="stable")
+        same = (
+            (ids[order[1:]] == ids[order[:-1]]) & (texts[order[1:]] != texts[order[:-1]]) if len(ids) else []
+        )
+        if np.any(same):
+            first = int(np.argmax(same))
+            rows = sorted((int(order[first]) + 1, int(order[first + 1]) + 1))
+            raise DataError(
+                f"source {self._source.name!r}: rows {rows[0]} and {rows[1]} have one id and different prompts: "
+                f"give each prompt its own id, or leave the column out"
+            )
+
+
+def _read(config: TrainConfig, folder: Path, progress: Progress) -> str:
+    """Reads all sources, and writes which rows of each are trained on and held out."""
+    digest = hashlib.sha256()
+    indices = []
+    for number, source in enumerate(config.sources):
+        indexer = _Indexer(source, config.split, Counter(progress, f"reading {source.name}"))
+        write_prompts(_prompts_file(folder, number), indexer.watch(read_source(source)))
+        indices.append(indexer.index())
+        digest.update(indexer.digest())
+    held_out = _held_out(config.sources, indices)
+    for number, (source, index) in enumerate(zip(config.sources, indices, strict=True)):
+        trainable = index.chosen & ~np.isin(index.texts, held_out)
+        rows = {
+            "train": trainable if source.auxiliary else trainable & (index.splits == _TRAIN),
+            "validation": index.chosen & (index.splits == _VALIDATION) & (not source.auxiliary),
+            "test": index.chosen & (index.splits == _TEST) & (not source.auxiliary),
+        }
+        np.savez(_rows_file(folder, number), **{split: np.flatnonzero(mask) for split, mask in rows.items()})
+    return digest.hexdigest()
+
+
+def _held_out(sources: Sequence[Source], indices: Sequence[_Index]) -> NDArray[np.uint64]:
+    """Hashes of the normalised prompts that no source may train on."""
+    hashes = [
+        index.texts[index.chosen & (index.splits != _TRAIN)]
+        for source, index in zip(sources, indices, strict=True)
         if not source.auxiliary
-        for record in (*split["validation"], *split["test"])
-    }
-    return [
-        _source_data(source, split, held_out) for source, split in zip(config.sources, splits, strict=True)
     ]
+    return np.unique(np.concatenate(hashes))
 
 
-def read_source(source: Source) -> list[PromptRecord]:
-    """The records of one source, in its order; ``limit`` of them."""
-    if isinstance(source, FileSource):
-        records = list(read_prompts(source.path, model=source.model, length_cap=source.length_cap))
-    elif isinstance(source, HubSource):
-        records = list(_read_hub(source))
-    else:
-        records = list(generate(source.count, source.seed))
-    if source.limit is None or len(records) <= source.limit:
-        return records
-    # By another hash than the split's, which a share of its values would skew.
-    digests = [hashlib.blake2b(record.id.encode(), person=b"limit").digest() for record in records]
-    chosen = sorted(sorted(range(len(records)), key=digests.__getitem__)[: source.limit])
-    return [records[i] for i in chosen]
-
-
-def length_label(
-    record: PromptRecord, *, label: Literal["mean", "sample"] = "mean", bucket_tokens: int = 0
-) -> float:
-    """What ListMLE orders by: higher = shorter answer.
-
-    Args:
-        record: a prompt with its sampled lengths.
-        label: "mean" of the samples, or the first "sample".
-        bucket_tokens: lengths within a bucket of this many tokens get the same label; 0 for none.
-    """
-    length = record.mean_length if label == "mean" else float(record.output_lengths[0])
-    return -(length // bucket_tokens) if bucket_tokens else -length
-
-
-def _split(
-    records: Iterable[PromptRecord], fractions: tuple[float, float, float]
-) -> dict[str, list[PromptRecord]]:
-    sides: dict[str, list[PromptRecord]] = {"train": [], "validation": [], "test": []}
-    for record in records:
-        sides[split_of(record.id, fractions)].append(record)
-    return sides
-
-
-def _source_data(source: Source, split: dict[str, list[PromptRecord]], held_out: set[str]) -> SourceData:
-    train = tuple(record for record in split["train"] if record.prompt not in held_out)
-    validation = () if source.auxiliary else tuple(split["validation"])
-    test = () if source.auxiliary else tuple(split["test"])
+def _open(source: Source, folder: Path, number: int) -> SourceData:
+    with np.load(_rows_file(folder, number)) as rows:
+        train, validation, test = (
+            StoredPrompts(_prompts_file(folder, number), rows[split]) for split in SPLITS
+        )
     if len(train) < 2 or (len(validation) < 2 and not source.auxiliary):
         raise DataError(
             f"source {source.name!r} gives {len(train)} training and {len(validation)} validation prompts, "
             f"ranking needs at least 2 of each: add data or change the shares in `split`"
         )
-    return SourceData(source.name, source.licence, train, validation, test)
+    return SourceData(source.name, source.licence, source.auxiliary, train, tuple(validation), tuple(test))
 
 
-def _read_hub(source: HubSource) -> Iterator[PromptRecord]:
+def _origin(config: TrainConfig) -> list[Any]:
+    """What the data follows from. Files are checked here, before any is read, which can take minutes."""
+    files = [path for source in config.sources for path in source_files(source)]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    settings = [source.model_dump(mode="json") for source in config.sources]
+    origin: list[Any] = json.loads(json.dumps([settings, config.split, stats]))
+    return origin
+
+
+def _summary(folder: Path) -> dict[str, Any]:
     try:
-        import datasets
-    except ModuleNotFoundError:
-        raise DataError(
-            f"source {source.name!r} is a Hugging Face dataset, which needs: pip install 'rankserve[hub]'"
-        ) from None
-    try:
-        rows = datasets.load_dataset(source.dataset, source.subset, split=source.split)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot load the dataset {source.dataset!r} from the hub: {error}") from error
-    missing = {source.prompt_column, source.length_column} - set(rows.column_names)
-    if missing:
-        raise DataError(
-            f"dataset {source.dataset!r} has no column {', '.join(sorted(missing))}, only "
-            f"{', '.join(rows.column_names)}: set prompt_column and length_column"
-        )
-    for number, row in enumerate(rows):
-        lengths = row[source.length_column]
-        try:
-            yield parse_prompt(
-                {
-                    "prompt": row[source.prompt_column],
-                    "lengths": list(lengths) if isinstance(lengths, list | tuple) else [lengths],
-                },
-                length_cap=source.length_cap,
-            )
-        except ValueError as error:
-            raise DataError(f"dataset {source.dataset!r}, row {number}: {error}") from None
+        summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return summary
+
+
+def _prompts_file(folder: Path, number: int) -> Path:
+    return folder / f"prompts-{number}.arrow"
+
+
+def _rows_file(folder: Path, number: int) -> Path:
+    return folder / f"rows-{number}.npz"
+
+
+def _hash(text: str, person: bytes = b"") -> int:
+    # The first bytes of the longest digest: `limit` has always sampled by them.
+    return int.from_bytes(hashlib.blake2b(text.encode(), person=person).digest()[:8])

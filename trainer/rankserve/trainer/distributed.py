@@ -39,7 +39,7 @@ class Processes:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
             yield cls.current()
             return
-        PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT)
+        PartialState(cpu=not torch.accelerator.is_available(), timeout=_LONGEST_WAIT)
         try:
             yield cls.current()
         finally:

@@ -1,87 +1,161 @@
 """The Hugging Face Trainer, taught to train on lists and to select by Kendall's tau."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
 from rankserve.trainer.batches import pad, parts_by_length
-from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.lists import ListDataset, RankedPrompt
-from rankserve.trainer.losses import list_mle
+from rankserve.trainer.checkpoints import Checkpoints
+from rankserve.trainer.config import ConfigError, TrainConfig
+from rankserve.trainer.distributed import Processes
+from rankserve.trainer.labels import ListLabels
+from rankserve.trainer.list_scorer import ListScorer
+from rankserve.trainer.lists import ListDataset, RankedList
+from rankserve.trainer.losses import Loss
 from rankserve.trainer.metrics import tau_report
-from rankserve.trainer.model import RankerModel
+from rankserve.trainer.optimiser import make_optimiser
+from rankserve.trainer.progress import Progress
 from rankserve.trainer.scoring import score_encoded
-
-Progress = Callable[[str], None]
+from rankserve.trainer.trainer_callbacks import (
+    Averaging,
+    OwnDropout,
+    Patience,
+    ProgressReport,
+    WholeCheckpoints,
+    average_of,
+)
 
 
 @dataclass(slots=True, frozen=True)
 class ValidationSource:
     """Tokenised validation prompts of one source with their sampled lengths [prompts, samples]."""
 
-    rows: Sequence[tuple[int, ...]]
+    rows: Sequence[Sequence[int]]
     lengths: NDArray[Any]
 
 
 class ListwiseTrainer(Trainer):
-    """One step ranks one list; evaluation is tau-b within each source, averaged by its prompts."""
+    """Ranks lists; evaluation is tau-b within each source, averaged by its prompts.
+
+    Several processes share each list: every one of them scores some of its prompts, and computes the loss of
+    the whole.
+    """
 
     def __init__(
         self,
-        model: RankerModel,
+        scorer: ListScorer,
         config: TrainConfig,
-        checkpoints: Path,
+        checkpoints: Checkpoints,
         lists: ListDataset,
+        heads: Sequence[int],
         validation: Sequence[ValidationSource],
         pad_token_id: int,
+        loss: Loss,
         progress: Progress,
+        *,
+        processes: Processes,
+        resume_from: Path | None = None,
     ) -> None:
-        self._pad_token_id = pad_token_id
-        self._max_tokens = config.optimisation.max_tokens_per_forward
+        """Prepares a run.
+
+        Args:
+            scorer: what is trained.
+            config: how.
+            checkpoints: where to keep them.
+            lists: to train on.
+            heads: the head of ``scorer`` that each source of ``lists`` trains.
+            validation: to select the checkpoint by.
+            pad_token_id: to pad with.
+            loss: of a list.
+            progress: called with a line of text for each evaluation.
+            processes: that train together.
+            resume_from: a checkpoint of this run.
+        """
+        self._settings = config.optimisation
+        self._checkpoints = checkpoints
         self._lists = lists
+        self._heads = heads
         self._validation = validation
+        self._pad_token_id = pad_token_id
+        self._loss = loss
+        self._processes = processes
+        self._resume_from = resume_from
+        self._averaging = (
+            Averaging(self._settings.ema_decay, resume_from) if self._settings.ema_decay else None
+        )
         super().__init__(
-            model=model,
-            args=_arguments(config, checkpoints, steps_per_epoch=len(lists)),
+            model=scorer,
+            args=_arguments(config, checkpoints.path, lists=len(lists)),
             data_collator=self._collate,
             train_dataset=lists,
             # Never iterated: evaluate() is our own. The Trainer only asks that there be one.
             eval_dataset=list(validation),
             callbacks=[
-                EarlyStoppingCallback(early_stopping_patience=config.optimisation.patience),
-                _ProgressReport(progress),
+                Patience(early_stopping_patience=self._settings.patience),
+                OwnDropout(processes),
+                ProgressReport(progress),
+                *([self._averaging] if self._averaging else []),
+                WholeCheckpoints(checkpoints, processes),
             ],
         )
         # Both write to stdout, which belongs to --json.
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)  # type: ignore[no-untyped-call]
 
-    def _collate(self, lists: list[list[RankedPrompt]]) -> dict[str, Any]:
-        """One list as parts of similar length; labels [items] in the order of the parts."""
-        [items] = lists
-        parts = parts_by_length([len(item.input_ids) for item in items], self._max_tokens)
-        labels = torch.tensor([items[i].label for part in parts for i in part], dtype=torch.float64)
+    def run(self) -> None:
+        """Trains, from ``resume_from`` if there is one, and ends with the weights of the best evaluation."""
+        stopped = _stopped(self._resume_from)
+        if stopped is not None:
+            self.state = stopped
+        else:
+            self.train(resume_from_checkpoint=str(self._resume_from) if self._resume_from else None)
+            self._processes.wait()
+        best = self._checkpoints.of_step(self.state.best_global_step)
+        self.model.load_state_dict(
+            load_file(average_of(best) if self._averaging else best / "model.safetensors")
+        )
+
+    def get_train_dataloader(self) -> DataLoader[RankedList]:
+        # Not accelerate's, which would give each process lists of its own. Lists are shuffled where they are
+        # made, anew in each epoch.
+        return _ListLoader(self._lists, collate_fn=self._collate, pin_memory=torch.cuda.is_available())
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = make_optimiser(self.model, self._settings)
+        return self.optimizer
+
+    def _collate(self, lists: list[RankedList]) -> dict[str, Any]:
+        """This process's share of one list in parts of similar length, and the labels of all of it.
+
+        The whole list is by rising length, and of that each process takes every so many-th prompt, which is
+        about the same work for each.
+        """
+        [ranked] = lists
+        prompts = sorted(ranked.prompts, key=lambda prompt: len(prompt.input_ids))
+        own = [prompts[i].input_ids for i in self._processes.share(len(prompts))]
+        # A process whose share is empty takes part in the step all the same.
+        rows = own or [prompts[0].input_ids]
+        parts = parts_by_length([len(row) for row in rows], self._settings.max_tokens_per_forward)
+        teachers = [prompt.teacher for prompt in prompts if prompt.teacher is not None]
         return {
-            "parts": [pad([items[i].input_ids for i in part], self._pad_token_id) for part in parts],
-            # Their order is all that the loss reads, and not every device knows float64.
-            "labels": torch.unique(labels, return_inverse=True)[1],
+            "parts": [pad([rows[i] for i in part], self._pad_token_id) for part in parts],
+            "own": len(own),
+            "head": self._heads[ranked.source],
+            "labels": ListLabels.of(
+                [prompt.lengths for prompt in prompts],
+                [prompt.censored for prompt in prompts],
+                teachers if len(teachers) == len(prompts) else None,
+            ),
         }
 
     def compute_loss(
@@ -91,10 +165,10 @@ class ListwiseTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        scores = torch.cat(
-            [model(input_ids, attention_mask) for input_ids, attention_mask in inputs["parts"]]
-        )
-        loss = list_mle(scores, inputs["labels"])
+        labels: ListLabels = inputs["labels"]
+        own = model(inputs["parts"], inputs["head"])[: inputs["own"]]
+        scores = self._processes.gather(own, len(labels))
+        loss = self._loss(scores, labels.to(scores.device))
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def evaluate(
@@ -104,91 +178,92 @@ class ListwiseTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """tau-b on the validation split; logged under ``<prefix>_kendall_tau``."""
-        model = self.accelerator.unwrap_model(self.model)
-        weighted = 0.0
-        for source in self._validation:
-            scores = score_encoded(model, source.rows, self._pad_token_id)
-            weighted += tau_report(scores, source.lengths)["kendall_tau"] * len(source.rows)
-        tau = weighted / sum(len(source.rows) for source in self._validation)
+        average = self._averaging.average if self._averaging else None
+        if average is None:
+            tau = self._validation_tau()
+        else:
+            with average.applied():
+                tau = self._validation_tau()
         metrics = {f"{metric_key_prefix}_kendall_tau": tau}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> SequentialSampler:
-        # The lists are shuffled where they are made, anew in each epoch.
-        return SequentialSampler(self._lists)
+    def _validation_tau(self) -> float:
+        weighted = 0.0
+        for source in self._validation:
+            scores = score_encoded(
+                self.model.ranker, source.rows, self._pad_token_id, processes=self._processes
+            )
+            weighted += tau_report(scores, source.lengths)["kendall_tau"] * len(source.rows)
+        return weighted / sum(len(source.rows) for source in self._validation)
 
 
-def _arguments(config: TrainConfig, checkpoints: Path, steps_per_epoch: int) -> TrainingArguments:
+class _ListLoader(DataLoader[RankedList]):
+    """One list at a time, in order; all of them in every process."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
+
+
+def _stopped(checkpoint: Path | None) -> TrainerState | None:
+    """The state of a checkpoint after which training was over, which the Trainer itself would go on from."""
+    if checkpoint is None:
+        return None
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    over = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+    return state if over or state.global_step >= state.max_steps else None
+
+
+def _arguments(config: TrainConfig, checkpoints: Path, lists: int) -> TrainingArguments:
     settings = config.optimisation
+    steps_per_epoch = -(-lists // settings.lists_per_step)
     interval = max(1, steps_per_epoch // settings.evaluations_per_epoch)
-    return TrainingArguments(
+    # What `accelerate config` or an earlier run in this process left there would go before ours.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if settings.precision == "fp32" else settings.precision
+    arguments = TrainingArguments(
         output_dir=str(checkpoints),
+        use_cpu=not torch.accelerator.is_available(),
+        bf16=settings.precision == "bf16",
+        fp16=settings.precision == "fp16",
         per_device_train_batch_size=1,
+        gradient_accumulation_steps=settings.lists_per_step,
+        max_grad_norm=settings.max_gradient_norm,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
         lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
         warmup_steps=round(settings.warmup_share * steps_per_epoch * settings.epochs),
-        optim="adamw_torch",
         seed=config.seed,
         eval_strategy="steps",
         eval_steps=interval,
         save_strategy="steps",
         save_steps=interval,
-        save_total_limit=2,
         save_safetensors=True,
         logging_steps=interval,
-        load_best_model_at_end=True,
         metric_for_best_model="kendall_tau",
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_broadcast_buffers=False,
+        # Heads of sources that the list at hand is not of, and whatever layers a classifier does not use.
+        ddp_find_unused_parameters=True,
         report_to="none",
     )
+    if arguments.n_gpu > 1:
+        # Started without torchrun: one GPU then, since DataParallel cannot split a list.
+        arguments._n_gpu = 1
+    return arguments
 
 
-class _ProgressReport(TrainerCallback):
-    """One line for each evaluation."""
+def check_precision(precision: str) -> None:
+    """Checks that there is a device for ``optimisation.precision``.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._loss = float("nan")
-        self._started: tuple[float, int] | None = None
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._started is None:
-            self._started = (time.monotonic(), state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        tau = (metrics or {}).get("eval_kendall_tau", float("nan"))
-        line = (
-            f"epoch {state.epoch:.2f}, step {state.global_step} of {state.max_steps}: "
-            f"loss {self._loss:.4f}, validation tau {tau:.4f}"
+    Raises:
+        ConfigError: there is none.
+    """
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError(
+            'optimisation.precision = "fp16" needs a GPU, and torch sees none: use "bf16" or "fp32"'
         )
-        if self._started is not None and state.global_step > self._started[1]:
-            seconds, first = self._started
-            each = (time.monotonic() - seconds) / (state.global_step - first)
-            line += f", at most {each * (state.max_steps - state.global_step) / 60:.1f} min left"
-        self._progress(line)
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise ConfigError('optimisation.precision = "bf16" is not known to this GPU: use "fp16" or "fp32"')

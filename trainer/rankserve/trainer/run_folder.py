@@ -3,6 +3,7 @@
 ::
 
     config.json           the configuration, with a digest of the data
+    data/                 prompts and tokens that training reads; removed in the end
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
     validation.jsonl.gz   id, prompt, lengths, source: what the exporter gates and calibrates on
@@ -11,16 +12,20 @@
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
 
-import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import prompt_id
+from rankserve.trainer.checkpoints import Checkpoints
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data import SourceData
 from rankserve.trainer.model import RankerModel
@@ -36,37 +41,55 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.model = path / "model"
-        self.checkpoints = path / "checkpoints"
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        self.data = path / "data"
         self._config = path / "config.json"
         self._trained_on = path / "trained_on.txt"
         self._metrics = path / "metrics.json"
         self._run = path / "run.json"
 
-    def begin(self, config: TrainConfig, sources: Sequence[SourceData]) -> None:
-        """Claims the folder for this run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write_json(self._config, _identity(config, sources))
+    def tokens(self, source: int) -> Path:
+        """Where the tokenised training prompts of the ``source``-th source are while the run goes on."""
+        return self.data / f"tokens-{source}.arrow"
 
-    def check(self, config: TrainConfig, sources: Sequence[SourceData], *, resume: bool) -> None:
-        """Checks that the folder is free, or holds this very run if it is to be resumed.
+    def begin(self, config: TrainConfig, data_sha256: str) -> None:
+        """Claims the folder for this run."""
+        _write_json(self._config, {"config": config.model_dump(mode="json"), "data_sha256": data_sha256})
+
+    @contextmanager
+    def unclaimed_left_as_it_was(self) -> Iterator[None]:
+        """If what is done within fails before the folder is claimed, it leaves no data in it."""
+        try:
+            yield
+        except BaseException:
+            if not self._config.exists():
+                shutil.rmtree(self.data, ignore_errors=True)
+                with suppress(OSError):
+                    self.path.rmdir()
+            raise
+
+    def check(self, config: TrainConfig, *, resume: bool) -> None:
+        """Checks that the folder is free, or holds a run of this config if it is to be resumed.
 
         Raises:
-            RunError: it holds a run and ``resume`` is false, or another config's or data's run.
+            RunError: it holds a run and ``resume`` is false, or another config's run.
         """
         if not self._config.exists():
             return
-        document = _identity(config, sources)
         if not resume:
             raise RunError(f"{self.path} holds a run: pass --resume to continue it, or another --output")
-        before = json.loads(self._config.read_text(encoding="utf-8"))
-        if before["config"] != document["config"]:
-            changed = sorted(
-                key
-                for key in document["config"].keys() | before["config"].keys()
-                if document["config"].get(key) != before["config"].get(key)
-            )
+        now, before = config.model_dump(mode="json"), self._claim()["config"]
+        if before != now:
+            changed = sorted(key for key in now.keys() | before.keys() if now.get(key) != before.get(key))
             raise RunError(f"{self.path} was begun with other {', '.join(changed)}: use another --output")
-        if before["data_sha256"] != document["data_sha256"]:
+
+    def check_data(self, data_sha256: str) -> None:
+        """Checks that a run which holds the folder was begun with this data.
+
+        Raises:
+            RunError: it was begun with other data.
+        """
+        if self._config.exists() and self._claim()["data_sha256"] != data_sha256:
             raise RunError(f"the training data changed since {self.path} was begun: use another --output")
 
     @property
@@ -88,11 +111,6 @@ class RunFolder:
             return None
         metrics: dict[str, Any] = json.loads(self._metrics.read_text(encoding="utf-8"))
         return metrics
-
-    def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that was written to its end."""
-        complete = [path for path in self.checkpoints.glob("checkpoint-*") if _is_complete(path)]
-        return max(complete, key=_step, default=None)
 
     def finish(
         self,
@@ -121,8 +139,8 @@ class RunFolder:
                 for record in source.validation
             ),
         )
-        hashes = {prompt_id(record.prompt) for source in sources for record in source.train}
-        self._trained_on.write_text("".join(f"{digest}\n" for digest in sorted(hashes)), encoding="utf-8")
+        self._write_trained_on(sources)
+        shutil.rmtree(self.data)
         _write_json(self._metrics, metrics)
         _write_json(
             self._run,
@@ -137,26 +155,15 @@ class RunFolder:
             },
         )
 
+    def _claim(self) -> dict[str, Any]:
+        claim: dict[str, Any] = json.loads(self._config.read_text(encoding="utf-8"))
+        return claim
 
-def _identity(config: TrainConfig, sources: Sequence[SourceData]) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for source in sources:
-        for record in (*source.train, *source.validation, *source.test):
-            digest.update(json.dumps([record.id, record.prompt, record.output_lengths]).encode())
-    return {"config": config.model_dump(mode="json"), "data_sha256": digest.hexdigest()}
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    # The Trainer writes its state last.
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
+    def _write_trained_on(self, sources: Sequence[SourceData]) -> None:
+        # Ids are 64 bits in hexadecimal: as numbers, those of millions fit in memory.
+        ids = array("Q", (int(prompt_id(text), 16) for source in sources for text in source.train.prompts()))
+        with self._trained_on.open("w", encoding="utf-8") as file:
+            file.writelines(f"{number:016x}\n" for number in np.unique(np.frombuffer(ids, dtype=np.uint64)))
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

@@ -7,11 +7,16 @@ import torch
 from numpy.typing import NDArray
 
 from rankserve.trainer.batches import pad, parts_by_length
+from rankserve.trainer.distributed import Processes
 from rankserve.trainer.model import RankerModel
 
 
 def score_encoded(
-    model: RankerModel, rows: Sequence[Sequence[int]], pad_token_id: int, max_tokens: int = 4096
+    model: RankerModel,
+    rows: Sequence[Sequence[int]],
+    pad_token_id: int,
+    max_tokens: int = 4096,
+    processes: Processes | None = None,
 ) -> NDArray[np.float32]:
     """Scores tokenised prompts in evaluation mode, on the model's device; restores the model's mode.
 
@@ -20,17 +25,25 @@ def score_encoded(
         rows: token ids, one sequence a prompt.
         pad_token_id: to pad with.
         max_tokens: of one forward pass, padding included.
+        processes: share the work, all calling alike; by default this one does it alone.
 
     Returns:
         float32 [rows]; higher = shorter answer expected.
     """
+    processes = processes or Processes()
     device = next(model.parameters()).device
-    scores = np.empty(len(rows), dtype=np.float32)
+    lengths = [len(row) for row in rows]
+    # Every so many-th by length is the same work for each process.
+    order = np.argsort(lengths, kind="stable")
+    mine = [rows[i] for i in order[list(processes.share(len(rows)))]]
+    own = torch.empty(len(mine), dtype=torch.float32, device=device)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for part in parts_by_length([len(row) for row in rows], max_tokens):
-            input_ids, attention_mask = pad([rows[i] for i in part], pad_token_id)
-            scores[part] = model(input_ids.to(device), attention_mask.to(device)).cpu().numpy()
+        for part in parts_by_length([len(row) for row in mine], max_tokens):
+            input_ids, attention_mask = pad([mine[i] for i in part], pad_token_id)
+            own[part] = model(input_ids.to(device), attention_mask.to(device))
     model.train(was_training)
+    scores = np.empty(len(rows), dtype=np.float32)
+    scores[order] = processes.gather(own, len(rows)).cpu().numpy()
     return scores

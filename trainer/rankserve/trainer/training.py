@@ -1,8 +1,9 @@
-"""A training run: data -> lists -> OPT with ListMLE -> the checkpoint of the best tau -> figures.
+"""A training run: data -> lists -> ranker -> the checkpoint of the best tau -> figures.
 
 rankserve train --config synthetic                                   # minutes on a CPU, no data needed
 rankserve train --config opt-125m                                    # the paper's settings, for a GPU
 rankserve train --config my.toml --output runs/mine --resume         # goes on where it was interrupted
+torchrun --nproc-per-node 2 $(which rankserve) train --config my.toml --output runs/mine
 """
 
 import time
@@ -15,14 +16,23 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from rankserve.trainer.backbones import load_backbone
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.data import SourceData, length_label, load_sources
+from rankserve.trainer.data import SourceData, data_digest, load_sources, open_sources
+from rankserve.trainer.distributed import Processes
 from rankserve.trainer.evaluation import assess, weighted_mean
-from rankserve.trainer.lists import ListDataset, RankedPrompt
-from rankserve.trainer.listwise_trainer import ListwiseTrainer, Progress, ValidationSource
+from rankserve.trainer.list_scorer import ListScorer
+from rankserve.trainer.lists import ListDataset
+from rankserve.trainer.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.losses import make_loss
 from rankserve.trainer.metrics import lengths_matrix
 from rankserve.trainer.model import RankerModel
+from rankserve.trainer.progress import Counter, Progress
 from rankserve.trainer.run_folder import RunFolder
 from rankserve.trainer.scoring import score_encoded
+from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
+
+# What a tokenizer, the linear baseline and the scale of a loss are fitted to is a sample, where there is more.
+_TOKENIZER_PROMPTS = 100_000
+_BASELINE_PROMPTS = 20_000
 
 
 def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: Progress) -> dict[str, Any]:
@@ -31,11 +41,14 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
     Sets the seeds of torch, numpy and random. Interrupted at any point, it can be called again with
     ``resume`` and ends with the weights that the uninterrupted run would have had on the same machine.
 
+    Started by ``torchrun`` or ``accelerate launch``, the processes train together; they have to share the
+    file system that ``output`` is on.
+
     Args:
         config: what to train on and how.
         output: the run folder.
         resume: continue from the folder's last checkpoint; a finished run is left as it is.
-        progress: called with a line of text for each evaluation.
+        progress: called with a line of text for each evaluation; on the first process only.
 
     Returns:
         What ``metrics.json`` holds: ``kendall_tau`` on validation, which selected the checkpoint, and the
@@ -45,81 +58,147 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
         RecordError: a data line cannot be used.
         DataError: a source cannot be used.
         RankerModelError: the backbone cannot be used.
+        ConfigError: the device does not know the precision asked for.
         RunError: the folder holds a run and ``resume`` is false, or another run.
+        PeerError: on other processes than the first, which failed.
         OSError: a file cannot be read or written.
     """
-    sources = load_sources(config)
-    folder = RunFolder(output)
-    folder.check(config, sources, resume=resume)
-    finished = folder.finished_metrics()
-    if finished is not None:
-        progress(f"{output} is complete already")
-        return finished
     started = time.monotonic()
-    set_seed(config.seed)
-    backbone = load_backbone(config.model, [record.prompt for source in sources for record in source.train])
-    tokenizer, model = backbone.tokenizer, backbone.model
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    progress(
-        f"{sum(len(source.train) for source in sources)} training prompts from {len(sources)} sources, "
-        f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
-    )
-    folder.begin(config, sources)
-    trainer = ListwiseTrainer(
-        model,
-        config,
-        folder.checkpoints,
-        ListDataset(
-            [_ranked(source, tokenizer, config) for source in sources],
-            config.optimisation.list_size,
-            config.seed,
-        ),
-        [
-            ValidationSource(
-                encode(tokenizer, [record.prompt for record in source.validation], config.model.max_length),
-                lengths_matrix(source.validation),
-            )
-            for source in sources
-            if source.validation
-        ],
-        tokenizer.pad_token_id,
-        progress,
-    )
-    checkpoint = folder.last_checkpoint() if resume else None
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model.cpu().eval()
-    metrics: dict[str, Any] = {
-        "schema": 1,
-        "name": config.name,
-        "kendall_tau": trainer.state.best_metric,
-        "validation": _figures(model, tokenizer, config, sources, "validation"),
-        "test": _figures(model, tokenizer, config, sources, "test"),
-        "training": {
-            "prompts": sum(len(source.train) for source in sources),
-            "parameters": parameters,
-            "steps": trainer.state.global_step,
-            "best_step": trainer.state.best_global_step,
-            "epochs": trainer.state.epoch,
-            "seconds": round(time.monotonic() - started, 1),
-            "history": [
-                {"step": entry["step"], "kendall_tau": entry["eval_kendall_tau"]}
-                for entry in trainer.state.log_history
-                if "eval_kendall_tau" in entry
+    folder = RunFolder(output)
+    with Processes.joined() as processes, folder.unclaimed_left_as_it_was():
+        if not processes.is_first:
+            progress = _silent
+        finished = processes.on_first(lambda: _prepare(config, folder, progress, resume=resume))
+        if finished is not None:
+            progress(f"{output} is complete already")
+            return finished
+        sources = open_sources(config, folder.data)
+        set_seed(config.seed)
+        backbone = load_backbone(config.model, _tokenizer_prompts(sources))
+        heads = _heads(config, sources)
+        scorer = ListScorer(backbone.model, extra_heads=max(heads))
+        parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
+        progress(
+            f"{sum(len(source.train) for source in sources)} training prompts from {len(sources)} sources, "
+            f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
+        )
+        processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer, progress))
+        trainer = ListwiseTrainer(
+            scorer,
+            config,
+            folder.checkpoints,
+            ListDataset(
+                [TokenisedPrompts(folder.tokens(number)) for number in range(len(sources))],
+                config.optimisation.list_size,
+                config.seed,
+            ),
+            heads,
+            [
+                ValidationSource(
+                    encode(
+                        backbone.tokenizer,
+                        [record.prompt for record in source.validation],
+                        config.model.max_length,
+                    ),
+                    lengths_matrix(source.validation),
+                )
+                for source in sources
+                if source.validation
             ],
-        },
-    }
-    folder.finish(config, sources, model, tokenizer, metrics)
-    return metrics
+            backbone.tokenizer.pad_token_id,
+            make_loss(config.loss, _training_lengths(sources)),
+            progress,
+            processes=processes,
+            resume_from=folder.checkpoints.last() if resume else None,
+        )
+        trainer.run()
+
+        def figures() -> dict[str, Any]:
+            model = backbone.model.cpu().eval()
+            state = trainer.state
+            metrics: dict[str, Any] = {
+                "schema": 1,
+                "name": config.name,
+                "kendall_tau": state.best_metric,
+                "validation": _figures(model, backbone.tokenizer, config, sources, "validation"),
+                "test": _figures(model, backbone.tokenizer, config, sources, "test"),
+                "training": {
+                    "prompts": sum(len(source.train) for source in sources),
+                    "parameters": parameters,
+                    "processes": processes.count,
+                    "steps": state.global_step,
+                    "best_step": state.best_global_step,
+                    "epochs": state.epoch,
+                    "seconds": round(time.monotonic() - started, 1),
+                    "history": [
+                        {"step": entry["step"], "kendall_tau": entry["eval_kendall_tau"]}
+                        for entry in state.log_history
+                        if "eval_kendall_tau" in entry
+                    ],
+                },
+            }
+            folder.finish(config, sources, model, backbone.tokenizer, metrics)
+            return metrics
+
+        return processes.on_first(figures)
 
 
-def _ranked(
-    source: SourceData, tokenizer: PreTrainedTokenizerFast, config: TrainConfig
-) -> list[RankedPrompt]:
-    settings = config.optimisation
-    rows = encode(tokenizer, [record.prompt for record in source.train], config.model.max_length)
+def _silent(_: str) -> None:
+    pass
+
+
+def _prepare(
+    config: TrainConfig, folder: RunFolder, progress: Progress, *, resume: bool
+) -> dict[str, Any] | None:
+    """Checks the folder and reads the data into it; the metrics if the run is finished already."""
+    check_precision(config.optimisation.precision)
+    folder.check(config, resume=resume)
+    if (finished := folder.finished_metrics()) is not None:
+        return finished
+    folder.checkpoints.remove_broken()
+    load_sources(config, folder.data, progress)
+    folder.check_data(data_digest(folder.data))
+    return None
+
+
+def _tokenise(
+    config: TrainConfig,
+    folder: RunFolder,
+    sources: Sequence[SourceData],
+    tokenizer: PreTrainedTokenizerFast,
+    progress: Progress,
+) -> None:
+    """Claims the folder and writes the tokens of what is trained on, unless an interrupted run has."""
+    folder.begin(config, data_digest(folder.data))
+    for number, source in enumerate(sources):
+        if not folder.tokens(number).exists():
+            counter = Counter(progress, f"tokenising {source.name}", len(source.train))
+            write_tokens(folder.tokens(number), source.train, tokenizer, config.model.max_length, counter)
+
+
+def _heads(config: TrainConfig, sources: Sequence[SourceData]) -> list[int]:
+    """Which head of a ``ListScorer`` each source trains: 0 is the ranker's own."""
+    separate = [source.auxiliary and config.model.separate_heads for source in sources]
+    return [sum(separate[: i + 1]) if separate[i] else 0 for i in range(len(sources))]
+
+
+def _tokenizer_prompts(sources: Sequence[SourceData]) -> list[str]:
+    total = sum(len(source.train) for source in sources)
+    share = min(1.0, _TOKENIZER_PROMPTS / total)
     return [
-        RankedPrompt(row, length_label(record, label=settings.label, bucket_tokens=settings.bucket_tokens))
-        for row, record in zip(rows, source.train, strict=True)
+        prompt
+        for source in sources
+        for prompt in source.train.sample(int(len(source.train) * share)).prompts()
+    ]
+
+
+def _training_lengths(sources: Sequence[SourceData]) -> list[int]:
+    return [
+        length
+        for source in sources
+        if not source.auxiliary
+        for record in source.train.sample(_BASELINE_PROMPTS)
+        for length in record.output_lengths
     ]
 
 
@@ -138,5 +217,5 @@ def _figures(
             continue
         rows = encode(tokenizer, [record.prompt for record in records], config.model.max_length)
         scores = score_encoded(model, rows, tokenizer.pad_token_id)
-        by_source[source.name] = assess(scores, records, source.train)
+        by_source[source.name] = assess(scores, records, tuple(source.train.sample(_BASELINE_PROMPTS)))
     return {**weighted_mean(by_source), "by_source": by_source} if by_source else None

@@ -22,13 +22,13 @@ class ApproxNDCG:
         self._temperature = temperature
 
     def __call__(self, scores: Tensor, labels: ListLabels) -> Tensor:
-        # [items, others, samples]
+        # [samples, items, others]
         shorter = known_shorter(labels).to(scores.dtype)
-        compared = shorter + shorter.transpose(0, 1)
+        compared = shorter + shorter.transpose(1, 2)
         before = ((scores[None, :] - scores[:, None]) / self._temperature).sigmoid()
-        gains = shorter.sum(dim=1)
-        found = (gains / (2 + (compared * before[:, :, None]).sum(dim=1)).log2()).sum(dim=0)
-        ideal = (gains / (2 + shorter.sum(dim=0)).log2()).sum(dim=0)
+        gains = shorter.sum(dim=2)
+        found = (gains / (2 + (compared * before).sum(dim=2)).log2()).sum(dim=1)
+        ideal = (gains / (2 + shorter.sum(dim=1)).log2()).sum(dim=1)
         ordered = ideal > 0
         losses = 1 - found / ideal.masked_fill(~ordered, 1)
         return (losses * ordered).sum() / ordered.sum().clamp(min=1)

@@ -24,13 +24,12 @@ class ListMLE:
     """
 
     def __call__(self, scores: Tensor, labels: ListLabels) -> Tensor:
-        lengths = labels.lengths
-        # [drawn, left, samples]; whatever is absent is left only to itself, so that no row is empty.
-        left = lengths[None, :, :] >= lengths[:, None, :]
-        left |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)[:, :, None]
-        remaining = scores[None, :, None].masked_fill(~left, -torch.inf).logsumexp(dim=1)
-        draws = labels.complete
-        return ((remaining - scores[:, None]) * draws).sum() / draws.sum().clamp(min=1)
+        lengths, draws = labels.lengths.T, labels.complete.T
+        # [samples, drawn, left]; whatever is absent is left only to itself, so that no row is empty.
+        left = lengths[:, None, :] >= lengths[:, :, None]
+        left |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        remaining = scores.masked_fill(~left, -torch.inf).logsumexp(dim=2)
+        return ((remaining - scores) * draws).sum() / draws.sum().clamp(min=1)
 
 
 def list_mle(scores: Tensor, labels: Tensor) -> Tensor:

@@ -21,13 +21,13 @@ class ListNet:
         self._temperature = temperature
 
     def __call__(self, scores: Tensor, labels: ListLabels) -> Tensor:
-        lengths, complete = labels.lengths, labels.complete
+        lengths, complete = labels.lengths.T, labels.complete.T
         relevance = (-lengths.log() / self._temperature).masked_fill(~complete, -torch.inf)
-        # Not a number where no sample of the column is complete.
-        target = relevance.softmax(dim=0).nan_to_num(0.0)
-        # [first, others, samples]
-        others = complete[None] | (lengths[None] >= lengths[:, None])
-        others |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)[:, :, None]
-        whole = scores[None, :, None].masked_fill(~others, -torch.inf).logsumexp(dim=1)
-        cross_entropy = (target * (whole - scores[:, None])).sum()
-        return cross_entropy / complete.any(dim=0).sum().clamp(min=1)
+        # Not a number where no item is complete.
+        target = relevance.softmax(dim=1).nan_to_num(0.0)
+        # [samples, first, others]
+        others = complete[:, None, :] | (lengths[:, None, :] >= lengths[:, :, None])
+        others |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        whole = scores.masked_fill(~others, -torch.inf).logsumexp(dim=2)
+        cross_entropy = (target * (whole - scores)).sum()
+        return cross_entropy / complete.any(dim=1).sum().clamp(min=1)

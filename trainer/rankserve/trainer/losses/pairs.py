@@ -12,11 +12,10 @@ def known_shorter(labels: ListLabels) -> Tensor:
     gone on. Against a longer one, and against another cut one, nothing is known.
 
     Returns:
-        bool [items i, items j, samples]; never true of i and j both ways, nor of ties.
+        bool [samples, items i, items j]; never true of i and j both ways, nor of ties.
     """
-    return _shorter(
-        labels.lengths[:, None], labels.complete[:, None], labels.lengths[None], labels.censored[None]
-    )
+    lengths, complete, censored = labels.lengths.T, labels.complete.T, labels.censored.T
+    return _shorter(lengths[:, :, None], complete[:, :, None], lengths[:, None, :], censored[:, None, :])
 
 
 def preferences(labels: ListLabels, *, near_tie: float, count_ties: bool) -> Tensor:
@@ -32,16 +31,16 @@ def preferences(labels: ListLabels, *, near_tie: float, count_ties: bool) -> Ten
         float [items i, items j], 0 for i = j. With [j, i] it adds up to the share of known pairs of samples:
         1, less where samples are cut or near ties are left out.
     """
-    # [i, j, samples of i, samples of j]
-    first, second = labels.lengths[:, None, :, None], labels.lengths[None, :, None, :]
-    counted = _shorter(first, labels.complete[:, None, :, None], second, labels.censored[None, :, None, :])
+    # [samples of i, samples of j, i, j]: long runs in memory, for speed.
+    lengths, complete, censored = labels.lengths.T, labels.complete.T, labels.censored.T
+    first, second = lengths[:, None, :, None], lengths[None, :, None, :]
+    counted = _shorter(first, complete[:, None, :, None], second, censored[None, :, None, :])
     if near_tie:
         counted &= second - first >= near_tie * second
-    shares = counted.sum(dim=(2, 3), dtype=labels.lengths.dtype)
+    shares = counted.sum(dim=(0, 1), dtype=labels.lengths.dtype)
     if count_ties and not near_tie:
-        complete = labels.complete
         ties = (first == second) & complete[:, None, :, None] & complete[None, :, None, :]
-        shares = shares + ties.sum(dim=(2, 3), dtype=labels.lengths.dtype) / 2
+        shares = shares + ties.sum(dim=(0, 1), dtype=labels.lengths.dtype) / 2
     samples = labels.present.sum(dim=1)
     return (shares / (samples[:, None] * samples[None, :])).fill_diagonal_(0)
 
