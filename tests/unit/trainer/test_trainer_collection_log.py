@@ -1,6 +1,8 @@
 """The log of a collection: what it gives back after any end, and whom it refuses."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,26 @@ def test_every_line_is_in_the_file_before_the_next_and_synced_in_groups(
     assert len(synced) == 2
     log.close()
     assert len(synced) == 3
+
+
+def test_a_full_disk_leaves_no_half_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, real = path.read_bytes(), os.write
+    calls = 0
+
+    def full(file: int, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data[:10])
+
+    with SampleLog(path, SETTINGS) as log:
+        with monkeypatch.context() as patched:
+            patched.setattr("os.write", full)
+            with pytest.raises(OSError, match="No space"):
+                log.answered(prompt("c"), 0, answer(3))
+        assert path.read_bytes() == before
+        assert log.recorded.answers(prompt("c"), 1) == [], "recorded, but not in the log"
+        log.answered(prompt("c"), 0, answer(3))
+    with SampleLog(path, SETTINGS) as log:
+        assert log.recorded.answers(prompt("c"), 1) == [answer(3)]

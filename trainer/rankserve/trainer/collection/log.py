@@ -87,12 +87,11 @@ class SampleLog:
 
     def sent(self, prompt: Prompt, sample: int) -> None:
         """Notes that a request goes out, to know after a kill what was on its way."""
-        self.recorded.unanswered.add((prompt.id, sample))
         self._append({"id": prompt.id, "sample": sample, "sent": True})
+        self.recorded.unanswered.add((prompt.id, sample))
 
     def answered(self, prompt: Prompt, sample: int, answer: Answer) -> None:
         """Records a sample: it will not be asked for again."""
-        self.recorded.add_answer(prompt.id, prompt.digest, sample, answer)
         self._append(
             {
                 "id": prompt.id,
@@ -104,16 +103,17 @@ class SampleLog:
                 "digest": prompt.digest,
             }
         )
+        self.recorded.add_answer(prompt.id, prompt.digest, sample, answer)
 
     def refused(self, prompt: Prompt, reason: str) -> None:
         """Records that the endpoint will not answer this prompt."""
-        self.recorded.add_refusal(prompt.id, prompt.digest, reason)
         self._append({"id": prompt.id, "failed": reason, "digest": prompt.digest})
+        self.recorded.add_refusal(prompt.id, prompt.digest, reason)
 
     def retry_failed(self) -> None:
         """Lets the refusals recorded so far no longer count."""
-        self.recorded.forget_refusals()
         self._append({"retry_failed": True})
+        self.recorded.forget_refusals()
 
     def _lock(self) -> None:
         try:
@@ -153,7 +153,12 @@ class SampleLog:
             self._unsynced = _Unsynced(0, now_s)
 
     def _write(self, line: dict[str, Any]) -> None:
-        data = memoryview(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        # A full disk can take a part of a line.
-        while data:
-            data = data[os.write(self._file, data) :]
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            # A full disk can take a part of a line, which must not run into another's.
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise
