@@ -1,0 +1,124 @@
+"""Deleting old versions of a repository, beside exporters, servers and other pruners."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankserve.records.active_pointer import Reference, read_active, read_previous
+from rankserve.records.manifest_checks import read_version
+from rankserve.records.ranker_version import (
+    RankerVersionError,
+    ranker_names,
+    sync_folder,
+    version_numbers,
+)
+from rankserve.records.repository_lock import repository_lock
+
+DEFAULT_KEEP = 3
+# Hidden, so that nothing takes it for a ranker.
+_PRUNED = ".pruned-"
+
+
+@dataclass(slots=True, frozen=True)
+class Pruned:
+    """Attributes:
+    removed: versions that are gone (or would go).
+    freed_bytes: what they took on disk, with what a killed pruner had left.
+    undeleted: folders that could not be deleted; they are no versions any more.
+    """
+
+    removed: tuple[Reference, ...]
+    freed_bytes: int
+    undeleted: tuple[Path, ...] = ()
+
+
+def plan_pruning(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None = None) -> Pruned:
+    """What `prune` would remove now.
+
+    Raises:
+        RankerVersionError: the active pointer is unreadable, or there is no ranker of that name.
+        OSError: the repository cannot be read.
+    """
+    removed = _superfluous(repository, keep, name)
+    folders = [repository / each / str(number) for each, number in removed]
+    return Pruned(tuple(removed), sum(map(_bytes, [*folders, *_left(repository)])))
+
+
+def prune(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None = None) -> Pruned:
+    """Deletes versions but the newest usable ones, the active one and the one that a rollback goes to.
+
+    A version is first renamed out of sight, whole, and then deleted: nobody ever sees half of one. What a
+    killed pruner left is deleted too.
+
+    Args:
+        repository: folder of rankers.
+        keep: how many usable versions of each name to keep, at least 1. Damaged ones that are newer than
+            the oldest of them stay too, for whoever looks into what happened.
+        name: only of this ranker; None: of each.
+
+    Raises:
+        RankerVersionError: the active pointer is unreadable, or there is no ranker of that name.
+        OSError: the repository cannot be written.
+    """
+    with repository_lock(repository):
+        # Within the lock: nothing becomes active, or the target of a rollback, between choosing and renaming.
+        removed = _superfluous(repository, keep, name)
+        for each, number in removed:
+            hidden = repository / f"{_PRUNED}{each}-{number}-{secrets.token_hex(4)}"
+            (repository / each / str(number)).rename(hidden)
+        for each in {each for each, _ in removed}:
+            sync_folder(repository / each)
+        sync_folder(repository)
+    left = list(_left(repository))
+    freed = sum(map(_bytes, left))
+    for folder in left:
+        # Another pruner may be deleting it too; what stays is reported.
+        shutil.rmtree(folder, ignore_errors=True)
+    return Pruned(tuple(removed), freed, tuple(folder for folder in left if folder.exists()))
+
+
+def _superfluous(repository: Path, keep: int, name: str | None) -> list[Reference]:
+    if keep < 1:
+        raise ValueError(f"keep must be at least 1, got {keep}")
+    names = ranker_names(repository)
+    if name is not None and name not in names:
+        raise RankerVersionError(f"{repository} holds no ranker {name!r}; see `rankserve models list`")
+    in_use = {read_active(repository), *read_previous(repository)[:1]}
+    return [
+        (each, number)
+        for each in (names if name is None else [name])
+        for number in _older_than_kept(repository / each, version_numbers(repository, each), keep)
+        if (each, number) not in in_use
+    ]
+
+
+def _older_than_kept(folder: Path, numbers: list[int], keep: int) -> list[int]:
+    """The newest number is never among them, so that no exporter gives one twice."""
+    kept = 0
+    for index in reversed(range(len(numbers))):
+        if kept == keep:
+            return numbers[: index + 1]
+        kept += _is_usable(folder / str(numbers[index]))
+    return []
+
+
+def _is_usable(folder: Path) -> bool:
+    try:
+        read_version(folder)
+    except RankerVersionError:
+        return False
+    return True
+
+
+def _left(repository: Path) -> Iterator[Path]:
+    return (path for path in repository.iterdir() if path.name.startswith(_PRUNED))
+
+
+def _bytes(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except FileNotFoundError:
+        # Another pruner was faster; the bytes are its to report.
+        return 0
