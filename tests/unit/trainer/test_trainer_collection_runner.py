@@ -144,6 +144,16 @@ async def test_refusals_count_only_once_something_is_answered(collection: Collec
     assert collection.refusals() == [("p0", "too long"), ("p1", "too long")]
 
 
+async def test_several_samples_of_a_refused_prompt_are_one_failure(collection: Collection) -> None:
+    long = ("p4", "p5", "p6", "p7")
+    llm = Llm(lambda prompt, sample: PromptRefusedError("too long") if prompt.id in long else None)
+    progress = await run(collection, llm, concurrency=24, stop_after=5)
+    assert progress.refused > 5
+    assert [prompt_id for prompt_id, _ in collection.refusals()] == list(long)
+    assert collection.log.path.read_text().count("too long") == 4
+    assert collection.tally().is_complete
+
+
 async def test_a_request_that_stays_unanswered_is_left_for_the_next_run(collection: Collection) -> None:
     progress = await run(
         collection,

@@ -93,15 +93,18 @@ class Runner:
         self.progress.answered += 1
         self.progress.output_tokens += answer.output_tokens
         self._failures_in_a_row = 0
-        self._believes_refusals = True
-        for refused, reason in self._refused.values():
-            if not self._log.recorded.refusal(refused):
+        if not self._believes_refusals:
+            self._believes_refusals = True
+            for refused, reason in self._refused.values():
                 self._log.refused(refused, reason)
 
     def _refuse(self, prompt: Prompt, reason: str) -> None:
         self.progress.refused += 1
-        self._refused.setdefault(prompt.id, (prompt, reason))
-        if self._believes_refusals and not self._log.recorded.refusal(prompt):
+        # Another of its samples may have been on its way too.
+        if prompt.id in self._refused:
+            return
+        self._refused[prompt.id] = (prompt, reason)
+        if self._believes_refusals:
             self._log.refused(prompt, reason)
         self._fail(reason)
 
