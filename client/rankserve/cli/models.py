@@ -2,11 +2,11 @@
 
 import typer
 
-from rankserve.cli.models.listing import list_models
-from rankserve.cli.models.pointer import activate, rollback
-from rankserve.cli.models.prune import prune
-from rankserve.cli.models.show import show
-from rankserve.cli.models.verify import verify
+from rankserve.cli.ranker_versions.listing import list_models
+from rankserve.cli.ranker_versions.pointer import activate, rollback
+from rankserve.cli.ranker_versions.prune import prune
+from rankserve.cli.ranker_versions.show import show
+from rankserve.cli.ranker_versions.verify import verify
 
 __all__ = ["models_app"]
 

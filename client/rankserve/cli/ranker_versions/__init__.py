@@ -1,0 +1,1 @@
+"""The commands of `rankserve models`, one file each."""
