@@ -32,11 +32,13 @@ def train(
 ) -> None:
     """Train a ranker: prompts and output lengths in, a run folder for `rankserve export` out.
 
-    Progress goes to stderr. An interrupted run continues with --resume.
+    Progress goes to stderr. An interrupted run continues with --resume. Several GPUs, or machines that share
+    the run folder, train together: torchrun --nproc-per-node 2 $(which rankserve) train ...
     """
     with needs_extra("trainer"):
         from rankserve.trainer.config import ConfigError, load_config
         from rankserve.trainer.data import DataError
+        from rankserve.trainer.distributed import PeerError, is_first_process
         from rankserve.trainer.model import RankerModelError
         from rankserve.trainer.recipes import find_config
         from rankserve.trainer.run_folder import RunError
@@ -50,9 +52,14 @@ def train(
         metrics = run_training(
             settings, folder, resume=resume, progress=lambda line: typer.echo(line, err=True)
         )
-    except (ConfigError, RecordError, DataError, RankerModelError, RunError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+    except PeerError:
         raise typer.Exit(1) from None
+    except (ConfigError, RecordError, DataError, RankerModelError, RunError, OSError) as error:
+        if is_first_process():
+            typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if not is_first_process():
+        return
     if as_json:
         typer.echo(json.dumps({"run": str(folder), **metrics}))
         return

@@ -18,7 +18,7 @@ from rankserve.records.prompts import prompt_id, read_prompts
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
 from rankserve.trainer.config import TrainConfig, parse_config
-from rankserve.trainer.data import DataError, load_sources
+from rankserve.trainer.data import DataError, data_digest, load_sources
 from rankserve.trainer.model import RankerModel, RankerModelError
 from rankserve.trainer.run_folder import RunError, RunFolder
 from rankserve.trainer.synthetic import generate
@@ -52,6 +52,7 @@ def tiny_config(data: Path, **changes: Any) -> TrainConfig:
             "max_length": 48,
             "mini": {"layers": 1, "hidden_size": 32, "heads": 2, "vocabulary": 400},
         },
+        "loss": {},
         "optimisation": {"list_size": 16, "epochs": 3, "learning_rate": 5e-3, "evaluations_per_epoch": 2},
     }
     for section, values in changes.items():
@@ -93,7 +94,7 @@ def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[
 
 
 def test_the_run_folder_is_what_the_exporter_expects(
-    finished: tuple[Path, dict[str, Any], list[str]], data: Path
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
 ) -> None:
     folder = finished[0]
     assert json.loads((folder / "run.json").read_text()) == {
@@ -111,7 +112,7 @@ def test_the_run_folder_is_what_the_exporter_expects(
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    [source] = load_sources(tiny_config(data))
+    [source] = load_sources(tiny_config(data), tmp_path)
     validation = list(read_prompts(folder / "validation.jsonl.gz"))
     assert [record.prompt for record in validation] == [record.prompt for record in source.validation]
     assert [record.output_lengths for record in validation] == [
@@ -162,7 +163,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     for line in (1, 4):
         with pytest.raises(KeyboardInterrupt):
             train(tiny_config(data), tmp_path / "run", resume=line > 1, progress=interrupt_at(line))
-    assert RunFolder(tmp_path / "run").last_checkpoint() is not None
+    assert RunFolder(tmp_path / "run").checkpoints.last() is not None
     assert not RunFolder(tmp_path / "run").is_complete
     resumed = train(tiny_config(data), tmp_path / "run", resume=True, progress=silent)
     expected = load_file(folder / "model" / "model.safetensors")
@@ -171,15 +172,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     for key in ("kendall_tau", "validation", "test"):
         assert resumed[key] == metrics[key]
     assert resumed["training"]["history"] == metrics["training"]["history"]
-
-
-def test_a_checkpoint_that_was_cut_off_while_written_is_passed_over(tmp_path: Path) -> None:
-    for step, state in ((10, "{}"), (20, '{"global'), (30, None)):
-        checkpoint = tmp_path / "checkpoints" / f"checkpoint-{step}"
-        checkpoint.mkdir(parents=True)
-        if state is not None:
-            (checkpoint / "trainer_state.json").write_text(state)
-    assert RunFolder(tmp_path).last_checkpoint() == tmp_path / "checkpoints" / "checkpoint-10"
 
 
 def test_a_folder_with_a_run_is_not_overwritten(
@@ -202,7 +194,9 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
         changing.write_text("\n".join(map(json.dumps, rows)))
 
     write(extra=0)
-    RunFolder(tmp_path / "run").begin(config, load_sources(config))
+    folder = RunFolder(tmp_path / "run")
+    load_sources(config, folder.data)
+    folder.begin(config, data_digest(folder.data))
     write(extra=1)
     with pytest.raises(RunError, match="data changed"):
         train(config, tmp_path / "run", resume=True, progress=silent)
@@ -229,7 +223,8 @@ def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: P
     config = tiny_config(
         data,
         model={"backbone": str(tmp_path / "opt"), "mini": None},
-        optimisation={"epochs": 2, "learning_rate": 3e-3, "label": "sample", "bucket_tokens": 10},
+        loss={"label": "sample", "bucket_tokens": 10},
+        optimisation={"epochs": 2, "learning_rate": 3e-3},
     )
     train(config, tmp_path / "run", progress=lines.append)
     assert losses(lines)[-1] < losses(lines)[0]
@@ -249,10 +244,10 @@ def test_a_backbone_too_short_for_max_length_is_refused(
 
 
 def test_evaluation_leaves_out_what_was_trained_on(
-    finished: tuple[Path, dict[str, Any], list[str]], data: Path
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
 ) -> None:
     folder, metrics, _ = finished
-    [source] = load_sources(tiny_config(data))
+    [source] = load_sources(tiny_config(data), tmp_path)
     everything = [*source.train, *source.test]
     figures = evaluate_checkpoint(folder, everything)
     assert figures["trained_on"] == len(source.train)

@@ -148,8 +148,8 @@ class _Indexer:
             first = int(np.argmax(same))
             rows = sorted((int(order[first]) + 1, int(order[first + 1]) + 1))
             raise DataError(
-                f"source {self._source.name!r}: rows {rows[0]} and {rows[1]} have one id and different prompts: "
-                f"give each prompt its own id, or leave the column out"
+                f"source {self._source.name!r}: rows {rows[0]} and {rows[1]} have one id and different "
+                f"prompts: give each prompt its own id, or leave the column out"
             )
 
 
@@ -165,12 +165,13 @@ def _read(config: TrainConfig, folder: Path, progress: Progress) -> str:
     held_out = _held_out(config.sources, indices)
     for number, (source, index) in enumerate(zip(config.sources, indices, strict=True)):
         trainable = index.chosen & ~np.isin(index.texts, held_out)
-        rows = {
-            "train": trainable if source.auxiliary else trainable & (index.splits == _TRAIN),
-            "validation": index.chosen & (index.splits == _VALIDATION) & (not source.auxiliary),
-            "test": index.chosen & (index.splits == _TEST) & (not source.auxiliary),
-        }
-        np.savez(_rows_file(folder, number), **{split: np.flatnonzero(mask) for split, mask in rows.items()})
+        reported = index.chosen & (not source.auxiliary)
+        np.savez(
+            _rows_file(folder, number),
+            train=np.flatnonzero(trainable & ((index.splits == _TRAIN) | source.auxiliary)),
+            validation=np.flatnonzero(reported & (index.splits == _VALIDATION)),
+            test=np.flatnonzero(reported & (index.splits == _TEST)),
+        )
     return digest.hexdigest()
 
 

@@ -25,6 +25,11 @@ class PeerError(RuntimeError):
     """The first process failed and has said why."""
 
 
+def is_first_process() -> bool:
+    """Whether this process is alone, or the first of those that were started together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(slots=True, frozen=True)
 class Processes:
     """Which of how many processes this one is."""
@@ -35,7 +40,7 @@ class Processes:
     @classmethod
     @contextmanager
     def joined(cls) -> Iterator[Self]:
-        """Joins the processes that ``torchrun`` or ``accelerate launch`` started; without them it is alone."""
+        """Joins the processes that ``torchrun`` or ``accelerate launch`` started; else it is alone."""
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
             yield cls.current()
             return
@@ -86,7 +91,9 @@ class Processes:
         if not own.requires_grad:
             return everyone
         scaled = own.view_as(own)
-        scaled.register_hook(lambda gradient: gradient * self.count)
+        scaled.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: gradient * self.count
+        )
         mine = torch.tensor(self.share(items), dtype=torch.long, device=own.device)
         return everyone.index_copy(0, mine, scaled)
 

@@ -80,6 +80,7 @@ class ListwiseTrainer(Trainer):
             processes: that train together.
             resume_from: a checkpoint of this run.
         """
+        self._scorer = scorer
         self._settings = config.optimisation
         self._checkpoints = checkpoints
         self._lists = lists
@@ -90,11 +91,18 @@ class ListwiseTrainer(Trainer):
         self._processes = processes
         self._resume_from = resume_from
         self._averaging = (
-            Averaging(self._settings.ema_decay, resume_from) if self._settings.ema_decay else None
+            Averaging(scorer, self._settings.ema_decay, checkpoints, resume_from)
+            if self._settings.ema_decay
+            else None
         )
         super().__init__(
             model=scorer,
-            args=_arguments(config, checkpoints.path, lists=len(lists)),
+            args=_arguments(
+                config,
+                checkpoints.path,
+                lists=len(lists),
+                find_unused=processes.count > 1 and _leaves_weights_unused(scorer),
+            ),
             data_collator=self._collate,
             train_dataset=lists,
             # Never iterated: evaluate() is our own. The Trainer only asks that there be one.
@@ -119,8 +127,8 @@ class ListwiseTrainer(Trainer):
         else:
             self.train(resume_from_checkpoint=str(self._resume_from) if self._resume_from else None)
             self._processes.wait()
-        best = self._checkpoints.of_step(self.state.best_global_step)
-        self.model.load_state_dict(
+        best = self._checkpoints.of_step(self.state.best_global_step or 0)
+        self._scorer.load_state_dict(
             load_file(average_of(best) if self._averaging else best / "model.safetensors")
         )
 
@@ -131,7 +139,7 @@ class ListwiseTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            self.optimizer = make_optimiser(self.model, self._settings)
+            self.optimizer = make_optimiser(self._scorer, self._settings)
         return self.optimizer
 
     def _collate(self, lists: list[RankedList]) -> dict[str, Any]:
@@ -193,7 +201,7 @@ class ListwiseTrainer(Trainer):
         weighted = 0.0
         for source in self._validation:
             scores = score_encoded(
-                self.model.ranker, source.rows, self._pad_token_id, processes=self._processes
+                self._scorer.ranker, source.rows, self._pad_token_id, processes=self._processes
             )
             weighted += tau_report(scores, source.lengths)["kendall_tau"] * len(source.rows)
         return weighted / sum(len(source.rows) for source in self._validation)
@@ -215,7 +223,18 @@ def _stopped(checkpoint: Path | None) -> TrainerState | None:
     return state if over or state.global_step >= state.max_steps else None
 
 
-def _arguments(config: TrainConfig, checkpoints: Path, lists: int) -> TrainingArguments:
+def _leaves_weights_unused(scorer: ListScorer) -> bool:
+    """Whether a list's loss can depend on fewer than all weights, which DistributedDataParallel has to know."""
+    row = torch.ones((1, 1), dtype=torch.long, device=next(scorer.parameters()).device)
+    was_training = scorer.training
+    scorer.eval()([(row, row)]).sum().backward()
+    scorer.train(was_training)
+    unused = any(weight.grad is None for weight in scorer.parameters() if weight.requires_grad)
+    scorer.zero_grad(set_to_none=True)
+    return unused
+
+
+def _arguments(config: TrainConfig, checkpoints: Path, *, lists: int, find_unused: bool) -> TrainingArguments:
     settings = config.optimisation
     steps_per_epoch = -(-lists // settings.lists_per_step)
     interval = max(1, steps_per_epoch // settings.evaluations_per_epoch)
@@ -244,9 +263,7 @@ def _arguments(config: TrainConfig, checkpoints: Path, lists: int) -> TrainingAr
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,
-        ddp_broadcast_buffers=False,
-        # Heads of sources that the list at hand is not of, and whatever layers a classifier does not use.
-        ddp_find_unused_parameters=True,
+        ddp_find_unused_parameters=find_unused,
         report_to="none",
     )
     if arguments.n_gpu > 1:

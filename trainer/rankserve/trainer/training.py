@@ -30,7 +30,7 @@ from rankserve.trainer.run_folder import RunFolder
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
 
-# What a tokenizer, the linear baseline and the scale of a loss are fitted to is a sample, where there is more.
+# A tokenizer, the linear baseline and the scale of a loss are fitted to a sample, where there is more.
 _TOKENIZER_PROMPTS = 100_000
 _BASELINE_PROMPTS = 20_000
 
