@@ -42,6 +42,8 @@ def repository(
     assert result["activated"] is True
     assert result["metrics"]["kendall_tau"] > 0.3
     assert "matches torch" in first.stderr
+    assert result["coverage"]["prompts"] == 160
+    assert "Expected lengths: p50 covers " in second.stdout
     assert "Published tiny/2 (fp32" in second.stdout
     assert "still tiny/1" in second.stdout
     model = folder / "models" / "tiny" / "2" / MODEL
