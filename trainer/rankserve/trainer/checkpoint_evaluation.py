@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankserve.records.prompts import PromptRecord, prompt_id
-from rankserve.trainer.backbones.tokenizers import load_tokenizer
-from rankserve.trainer.batches import encode
 from rankserve.trainer.data import DataError
 from rankserve.trainer.evaluation import assess
-from rankserve.trainer.model import RankerModel, RankerModelError
-from rankserve.trainer.run_folder import RunFolder
-from rankserve.trainer.scoring import score_encoded
+from rankserve.trainer.trained_ranker import TrainedRanker
 
 
 def evaluate_checkpoint(path: Path, records: Sequence[PromptRecord]) -> dict[str, float]:
@@ -24,23 +20,11 @@ def evaluate_checkpoint(path: Path, records: Sequence[PromptRecord]) -> dict[str
         RankerModelError: the folder holds no usable ranker.
         DataError: fewer than two prompts are left.
     """
-    folder = RunFolder(path)
-    if not folder.model.is_dir():
-        known: frozenset[str] = frozenset()
-        checkpoint, settings = path, {}
-    elif folder.is_complete:
-        known = folder.trained_on()
-        checkpoint, settings = folder.model, folder.settings()
-    else:
-        raise RankerModelError(f"{path} is an unfinished run: continue it with `rankserve train --resume`")
-    fresh = [record for record in records if prompt_id(record.prompt) not in known]
+    ranker = TrainedRanker.load(path)
+    fresh = [record for record in records if prompt_id(record.prompt) not in ranker.trained_on]
     if len(fresh) < 2:
         raise DataError(
             f"an order needs at least 2 prompts, and {len(fresh)} of {len(records)} are new to the ranker"
         )
-    model, tokenizer = RankerModel.from_pretrained(checkpoint), load_tokenizer(checkpoint)
-    longest = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
-    tokenizer.truncation_side = settings.get("truncation_side", tokenizer.truncation_side)
-    rows = encode(tokenizer, [record.prompt for record in fresh], int(settings.get("max_length", longest)))
-    scores = score_encoded(model, rows, tokenizer.pad_token_id)
+    scores = ranker.score([record.prompt for record in fresh])
     return {**assess(scores, fresh), "trained_on": float(len(records) - len(fresh))}

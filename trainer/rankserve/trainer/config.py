@@ -133,7 +133,7 @@ class ModelConfig(_Section):
         truncation_side: which end of a longer prompt is cut off.
         pooling: "native" scores decoders at the last token and encoders by their own head, "mean" averages
             all tokens; unset keeps that of a trained ranker, else "native".
-        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (OPTs made here 0.1).
+        dropout: on embeddings and residuals; unset keeps that of a pretrained checkpoint (0.1 in new OPTs).
         separate_heads: each auxiliary source trains a linear head of its own beside the model's, since LLMs
             differ in what makes them brief; thrown away in the end.
         mini: shape of ``opt-mini``.
@@ -205,6 +205,24 @@ class LossConfig(_Section):
         return self
 
 
+class DistillationConfig(_Section):
+    """Learning from rankers that were trained before, not only from lengths (Hinton et al. 2015).
+
+    With it, auxiliary sources lend their prompts alone: what the teachers make of those is closer to the LLM
+    that the ranker is for than the lengths of another one are.
+
+    Attributes:
+        teachers: run folders, relative to the config; their scores are averaged. None may have been trained
+            on a prompt that this run holds out.
+        weight: of the teachers in the loss; the rest is that of the lengths, where there are any.
+        temperature: above 1, pairs that the teachers are sure of count for less.
+    """
+
+    teachers: Annotated[list[Path], Field(min_length=1)]
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+
+
 class OptimisationConfig(_Section):
     """How it is trained.
 
@@ -258,6 +276,10 @@ class TrainConfig(_Section):
         seed: of the initial weights, the order of the lists and dropout.
         split: shares of training, validation and test; a prompt's side follows from the hash of its id.
         sources: training data.
+        model: what is trained.
+        loss: towards what.
+        distillation: rankers to learn from besides.
+        optimisation: how.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -267,6 +289,7 @@ class TrainConfig(_Section):
     sources: Annotated[list[Source], Field(min_length=1)]
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    distillation: DistillationConfig | None = None
     optimisation: OptimisationConfig = OptimisationConfig()
 
     @model_validator(mode="after")
@@ -276,6 +299,11 @@ class TrainConfig(_Section):
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"sources: each needs a name of its own, got {', '.join(names)}")
+        if self.distillation is not None and self.model.separate_heads:
+            raise ValueError(
+                "model.separate_heads is for the lengths of auxiliary sources, which are not read with "
+                "[distillation]: leave one of them out"
+            )
         if all(source.auxiliary for source in self.sources):
             raise ValueError("sources: at least one must not be auxiliary, to select the checkpoint by")
         return self
@@ -322,7 +350,11 @@ def parse_config(document: dict[str, Any], *, origin: Path) -> TrainConfig:
     model = config.model
     if model.backbone.startswith("."):
         model = model.model_copy(update={"backbone": str((folder / model.backbone).resolve())})
-    return config.model_copy(update={"sources": sources, "model": model})
+    distillation = config.distillation
+    if distillation is not None:
+        teachers = [(folder / teacher).resolve() for teacher in distillation.teachers]
+        distillation = distillation.model_copy(update={"teachers": teachers})
+    return config.model_copy(update={"sources": sources, "model": model, "distillation": distillation})
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -52,6 +52,10 @@ class RunFolder:
         """Where the tokenised training prompts of the ``source``-th source are while the run goes on."""
         return self.data / f"tokens-{source}.arrow"
 
+    def teacher_scores(self, source: int) -> Path:
+        """Where what the teachers make of them is."""
+        return self.data / f"teacher-{source}.npy"
+
     def begin(self, config: TrainConfig, data_sha256: str) -> None:
         """Claims the folder for this run."""
         _write_json(self._config, {"config": config.model_dump(mode="json"), "data_sha256": data_sha256})

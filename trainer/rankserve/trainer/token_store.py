@@ -40,12 +40,15 @@ def write_tokens(
 class TokenisedPrompts(Sequence[RankedPrompt]):
     """Item ``i`` is the ``i``-th prompt of a file of ``write_tokens``, which is mapped, not read."""
 
-    def __init__(self, path: Path, teacher: NDArray[np.float32] | None = None) -> None:
+    def __init__(
+        self, path: Path, teacher: NDArray[np.float32] | None = None, *, with_lengths: bool = True
+    ) -> None:
         """Maps a file.
 
         Args:
             path: the file.
             teacher: [prompts]; a teacher's scores, higher = shorter answer expected.
+            with_lengths: whether the prompts come with their lengths.
         """
         batches = map_batches(path)
         self._rows: int = sum(batch.num_rows for batch in batches)
@@ -53,6 +56,7 @@ class TokenisedPrompts(Sequence[RankedPrompt]):
             tuple(_ListColumn(batch.column(name)) for name in _SCHEMA.names) for batch in batches
         ]
         self._teacher = teacher
+        self._with_lengths = with_lengths
 
     def __len__(self) -> int:
         return self._rows
@@ -70,8 +74,8 @@ class TokenisedPrompts(Sequence[RankedPrompt]):
         input_ids, lengths, censored = self._columns[batch]
         return RankedPrompt(
             tuple(input_ids[row]),
-            tuple(lengths[row]),
-            tuple(map(bool, censored[row])),
+            tuple(lengths[row]) if self._with_lengths else (),
+            tuple(map(bool, censored[row])) if self._with_lengths else (),
             None if self._teacher is None else float(self._teacher[index]),
         )
 

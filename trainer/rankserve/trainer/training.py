@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from rankserve.trainer.backbones import load_backbone
@@ -22,12 +23,13 @@ from rankserve.trainer.evaluation import assess, weighted_mean
 from rankserve.trainer.list_scorer import ListScorer
 from rankserve.trainer.lists import ListDataset
 from rankserve.trainer.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
-from rankserve.trainer.losses import make_loss
+from rankserve.trainer.losses import Distillation, Loss, make_loss
 from rankserve.trainer.metrics import lengths_matrix
 from rankserve.trainer.model import RankerModel
 from rankserve.trainer.progress import Counter, Progress
 from rankserve.trainer.run_folder import RunFolder
 from rankserve.trainer.scoring import score_encoded
+from rankserve.trainer.teachers import write_teacher_scores
 from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
 
 # A tokenizer, the linear baseline and the scale of a loss are fitted to a sample, where there is more.
@@ -88,7 +90,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
             config,
             folder.checkpoints,
             ListDataset(
-                [TokenisedPrompts(folder.tokens(number)) for number in range(len(sources))],
+                [_lists_from(config, folder, number, source) for number, source in enumerate(sources)],
                 config.optimisation.list_size,
                 config.seed,
             ),
@@ -106,7 +108,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
                 if source.validation
             ],
             backbone.tokenizer.pad_token_id,
-            make_loss(config.loss, _training_lengths(sources)),
+            _loss(config, sources),
             progress,
             processes=processes,
             resume_from=folder.checkpoints.last() if resume else None,
@@ -168,12 +170,30 @@ def _tokenise(
     tokenizer: PreTrainedTokenizerFast,
     progress: Progress,
 ) -> None:
-    """Claims the folder and writes the tokens of what is trained on, unless an interrupted run has."""
+    """Claims the folder and writes tokens and teachers' scores, unless an interrupted run has."""
     folder.begin(config, data_digest(folder.data))
     for number, source in enumerate(sources):
         if not folder.tokens(number).exists():
             counter = Counter(progress, f"tokenising {source.name}", len(source.train))
             write_tokens(folder.tokens(number), source.train, tokenizer, config.model.max_length, counter)
+    scores = [folder.teacher_scores(number) for number in range(len(sources))]
+    if config.distillation is not None and not all(path.exists() for path in scores):
+        write_teacher_scores(config.distillation, sources, scores, progress)
+
+
+def _lists_from(config: TrainConfig, folder: RunFolder, number: int, source: SourceData) -> TokenisedPrompts:
+    tokens = folder.tokens(number)
+    if config.distillation is None:
+        return TokenisedPrompts(tokens)
+    teacher = np.load(folder.teacher_scores(number))
+    return TokenisedPrompts(tokens, teacher, with_lengths=not source.auxiliary)
+
+
+def _loss(config: TrainConfig, sources: Sequence[SourceData]) -> Loss:
+    loss = make_loss(config.loss, _training_lengths(sources))
+    if config.distillation is None:
+        return loss
+    return Distillation(loss, config.distillation.weight, config.distillation.temperature)
 
 
 def _heads(config: TrainConfig, sources: Sequence[SourceData]) -> list[int]:

@@ -16,7 +16,6 @@ nothing else: two items whose order is unknown have no gradient from each other.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -25,22 +24,16 @@ from rankserve.trainer.config import LossConfig
 from rankserve.trainer.labels import ListLabels
 from rankserve.trainer.losses.approx_ndcg import ApproxNDCG
 from rankserve.trainer.losses.classification import Classification
+from rankserve.trainer.losses.distillation import Distillation
+from rankserve.trainer.losses.interface import Loss
 from rankserve.trainer.losses.length_scale import LengthScale
-from rankserve.trainer.losses.listmle import ListMLE, list_mle
+from rankserve.trainer.losses.listmle import ListMLE
 from rankserve.trainer.losses.listnet import ListNet
 from rankserve.trainer.losses.log_length import LogLength
 from rankserve.trainer.losses.margin import Margin
 from rankserve.trainer.losses.ranknet import RankNet
 
-__all__ = ["Loss", "list_mle", "make_loss"]
-
-
-class Loss(Protocol):
-    """The loss of one list."""
-
-    def __call__(self, scores: Tensor, labels: ListLabels) -> Tensor:
-        """A scalar of the dtype of ``scores`` [items], where higher means sooner."""
-        ...
+__all__ = ["Distillation", "Loss", "make_loss"]
 
 
 def make_loss(settings: LossConfig, training_lengths: ArrayLike | None = None) -> Loss:

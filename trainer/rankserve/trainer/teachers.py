@@ -1,0 +1,62 @@
+"""What rankers that were trained before make of the training prompts."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankserve.records.prompts import PromptRecord, prompt_id
+from rankserve.trainer.config import DistillationConfig
+from rankserve.trainer.data import DataError, SourceData
+from rankserve.trainer.progress import Counter, Progress
+from rankserve.trainer.trained_ranker import TrainedRanker
+
+_CHUNK = 2048
+
+
+def write_teacher_scores(
+    config: DistillationConfig, sources: Sequence[SourceData], files: Sequence[Path], progress: Progress
+) -> None:
+    """Scores the training prompts of each source into its file: float32 [prompts], the mean of all teachers.
+
+    Raises:
+        RankerModelError: a folder holds no usable ranker.
+        DataError: a teacher was trained on a prompt that is held out here.
+    """
+    sums = [np.zeros(len(source.train), dtype=np.float64) for source in sources]
+    for folder in config.teachers:
+        teacher = TrainedRanker.load(folder)
+        _check_held_out(folder, teacher, sources)
+        for source, total in zip(sources, sums, strict=True):
+            counter = Counter(progress, f"{folder.name} scores {source.name}", len(source.train))
+            total += _scores(teacher, source.train, counter)
+    for path, total in zip(files, sums, strict=True):
+        # Renamed once whole: an interrupted run scores again what it has not.
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.save(file, (total / len(config.teachers)).astype(np.float32))
+        temporary.replace(path)
+
+
+def _check_held_out(folder: Path, teacher: TrainedRanker, sources: Sequence[SourceData]) -> None:
+    held_out = [record for source in sources for record in (*source.validation, *source.test)]
+    known = sum(prompt_id(record.prompt) in teacher.trained_on for record in held_out)
+    if known:
+        raise DataError(
+            f"the teacher {folder} was trained on {known} of the {len(held_out)} prompts that are held out "
+            f"here, and would give their lengths away: train it on the same files with the same split"
+        )
+
+
+def _scores(teacher: TrainedRanker, records: Iterable[PromptRecord], counter: Counter) -> NDArray[np.float32]:
+    return np.concatenate(list(_chunks(teacher, iter(records), counter)))
+
+
+def _chunks(
+    teacher: TrainedRanker, records: Iterator[PromptRecord], counter: Counter
+) -> Iterator[NDArray[np.float32]]:
+    while chunk := [record.prompt for record in itertools.islice(records, _CHUNK)]:
+        yield teacher.score(chunk)
+        counter.add(len(chunk))
