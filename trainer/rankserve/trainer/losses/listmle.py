@@ -30,8 +30,3 @@ class ListMLE:
         left |= torch.eye(len(scores), dtype=torch.bool, device=scores.device)
         remaining = scores.masked_fill(~left, -torch.inf).logsumexp(dim=2)
         return ((remaining - scores) * draws).sum() / draws.sum().clamp(min=1)
-
-
-def list_mle(scores: Tensor, labels: Tensor) -> Tensor:
-    """Of ranks instead of lengths: higher label = shorter."""
-    return ListMLE()(scores, ListLabels(-labels[:, None].float(), torch.zeros_like(labels[:, None]).bool()))
