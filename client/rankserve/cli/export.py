@@ -58,8 +58,8 @@ def export(
         Level | None,
         typer.Option(
             help="Optimise the graph in the file, as optimum's O1 to O4 do: O1 simplifies, O2 fuses, O3"
-            " approximates GELU, O4 is O3 in fp16. Encoders gain on GPUs; OPT has no patterns to fuse, and ONNX"
-            " Runtime fuses much by itself. Default: none."
+            " approximates GELU, O4 is O3 in fp16. Encoders have patterns to fuse, OPT has none; ONNX Runtime"
+            " does much of it by itself when it opens the file. Default: none."
         ),
     ] = None,
     activate: Annotated[

@@ -10,6 +10,7 @@ import onnxruntime
 import structlog
 
 from rankserve.records.ranker_version import MODEL, TOKENIZER, RankerManifest
+from rankserve.server.ranking.device_session import OUTPUT, execution
 from rankserve.server.ranking.errors import ProviderUnavailableError, RankerVersionError, ScoringError
 from rankserve.server.ranking.packing import pack_by_length
 from rankserve.server.ranking.tokenization import PromptTokenizer
@@ -17,7 +18,6 @@ from rankserve.server.ranking.tokenization import PromptTokenizer
 CPU_PROVIDER = "CPUExecutionProvider"
 WARM_UP_PROMPTS = ("Explain in one sentence why the sky is blue.", "Write a long story about a lighthouse.")
 INPUTS = {"input_ids", "attention_mask"}
-OUTPUT = "score"
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,12 @@ class OnnxScorer:
         # core costs 0.3 ms a run and 70 us a token whatever the batch; launching a GPU's kernels costs as
         # much as thousands of tokens.
         on_cpu = self.providers[0] == CPU_PROVIDER
+        self._execute = execution(
+            self._session,
+            self.providers[0],
+            max_length=manifest.max_length,
+            pad_token_id=manifest.pad_token_id,
+        )
         self._padding_allowance, self._max_tokens = (8, 1024) if on_cpu else (2048, 16384)
         self._check_signature(folder)
         self._warm_up(folder, manifest.max_length)
@@ -101,9 +107,7 @@ class OnnxScorer:
             input_ids[index, : len(row)] = row
             attention_mask[index, : len(row)] = 1
         try:
-            (output,) = self._session.run(
-                [OUTPUT], {"input_ids": input_ids, "attention_mask": attention_mask}
-            )
+            output = self._execute(input_ids, attention_mask)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ScoringError(f"the model failed ({error})") from error
         if output.shape != (len(rows),):
@@ -138,11 +142,11 @@ def _open_session(model: Path, providers: Sequence[str], threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Patterns are kept for every shape ever seen (3 KiB each), and here almost every shape is new.
-    options.enable_mem_pattern = False
     available = set(onnxruntime.get_available_providers())
     # ONNX Runtime warns on stderr about a name it does not know; ours is the better message.
     known = [provider for provider in providers if provider in available]
+    # Patterns are kept for every shape ever seen (3 KiB each), and on the CPU almost every shape is new.
+    options.enable_mem_pattern = known[:1] not in ([], [CPU_PROVIDER])
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=known or [CPU_PROVIDER])
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
