@@ -34,6 +34,7 @@ from rankserve.exporter.publish import Published, publish
 from rankserve.exporter.quantise import quantise
 from rankserve.exporter.session import GraphScorer
 from rankserve.exporter.source import RankerSource, read_source
+from rankserve.exporter.static_int8 import static_int8
 from rankserve.exporter.tokenization import encode, publishable_tokenizer
 from rankserve.exporter.validation import ValidationSet, read_validation
 from rankserve.records.prompts import PromptRecord
@@ -112,7 +113,7 @@ def export_ranker(
     needed = check_tau(tau_fp32, len(records), settings.minimum_tau)
     progress(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
 
-    graph = _at_precision(fp32, model, source, settings)
+    graph = _at_precision(fp32, model, source, settings, rows, progress)
     scorer = GraphScorer(graph, source.pad_token_id)
     scores = scorer.score(rows) if graph is not fp32 else fp32_scores
     found = agreements(scores, validation.sets)
@@ -219,10 +220,27 @@ def _check_parity(
 
 
 def _at_precision(
-    fp32: onnx.ModelProto, model: RankerModel, source: RankerSource, settings: ExportSettings
+    fp32: onnx.ModelProto,
+    model: RankerModel,
+    source: RankerSource,
+    settings: ExportSettings,
+    rows: Sequence[list[int]],
+    progress: Callable[[str], None],
 ) -> onnx.ModelProto:
     if settings.precision == "int8":
-        return quantise(fp32)
+        lean = static_int8(
+            model,
+            rows,
+            max_length=source.max_length,
+            pad_token_id=source.pad_token_id,
+            seed=settings.seed,
+        )
+        if lean is None:
+            progress(
+                f"{type(model.classifier).__name__} as configured has no lean int8 graph: a general one, "
+                "about half as fast, scales its activations token by token"
+            )
+        return lean or quantise(fp32)
     # O4 makes fp16 of fp32 by itself.
     if settings.precision == "fp16" and settings.optimize != "O4":
         return export_graph(copy.deepcopy(model).half(), max_length=source.max_length)

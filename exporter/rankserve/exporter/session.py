@@ -52,7 +52,9 @@ def open_session(model: onnx.ModelProto) -> Any:
     options.log_severity_level = 3
     # Patterns are kept for every shape ever seen, and here almost every shape is new.
     options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _similar_lengths(rows: Sequence[Tokens]) -> list[list[int]]:
