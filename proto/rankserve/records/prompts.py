@@ -79,22 +79,26 @@ def read_prompts(
             the line.
         OSError: the file cannot be opened.
     """
-    lines: dict[str, tuple[int, int]] = {}
+    # Line and prompt of each; those made from the prompt cannot differ in it.
+    stated: dict[str, tuple[int, int]] = {}
+    empty = True
     for number, record in itertools.islice(read_jsonl(path), limit):
         try:
             parsed = parse_prompt(record, model=model, length_cap=length_cap)
         except ValueError as error:
             raise RecordError(path, number, str(error)) from None
-        first, prompt = lines.setdefault(parsed.id, (number, hash(parsed.prompt)))
-        if prompt != hash(parsed.prompt):
-            raise RecordError(
-                path,
-                number,
-                f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each its own id, "
-                'or leave "id" out',
-            )
+        if record.get("id") is not None:
+            first, prompt = stated.setdefault(parsed.id, (number, hash(parsed.prompt)))
+            if prompt != hash(parsed.prompt):
+                raise RecordError(
+                    path,
+                    number,
+                    f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each prompt its "
+                    'own id, or leave "id" out',
+                )
+        empty = False
         yield parsed
-    if not lines and limit != 0:
+    if empty and limit != 0:
         raise RecordError(
             path, 0, 'holds no prompts: put one {"prompt": ..., "output_tokens": ...} on each line'
         )

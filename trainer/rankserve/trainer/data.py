@@ -191,9 +191,10 @@ def _open(source: Source, folder: Path, number: int) -> SourceData:
             StoredPrompts(_prompts_file(folder, number), rows[split]) for split in SPLITS
         )
     if len(train) < 2 or (len(validation) < 2 and not source.auxiliary):
+        files = "".join(f", {path}," for path in source_files(source))
         raise DataError(
-            f"source {source.name!r} gives {len(train)} training and {len(validation)} validation prompts, "
-            f"ranking needs at least 2 of each: add data or change the shares in `split`"
+            f"source {source.name!r}{files} gives {len(train)} training and {len(validation)} validation "
+            f"prompts, ranking needs at least 2 of each: add data or change the shares in `split`"
         )
     return SourceData(source.name, source.licence, source.auxiliary, train, tuple(validation), tuple(test))
 
