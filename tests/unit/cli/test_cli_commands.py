@@ -13,7 +13,7 @@ from rankserve.cli.main import app
 from rankserve.cli.serve import serve
 from rankserve.server.settings import ServerSettings
 
-COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "simulate", "report")
+COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "simulate", "report", "collect")
 
 
 def test_options_of_serve_have_the_defaults_of_the_settings() -> None:
@@ -54,6 +54,11 @@ def test_help_needs_none_of_the_extras() -> None:
         (["evaluate", ".", "--data", "pyproject.toml"], "torch", "trainer"),
         (["train", "--config", "pyproject.toml"], "torch", "trainer"),
         (["simulate", "--synthetic", "5"], "pyarrow", "simulate"),
+        (
+            ["collect", "pyproject.toml", "--url", "http://127.0.0.1:9/v1", "--model", "m"],
+            "httpx2",
+            "collect",
+        ),
         (["export", ".", "--repository", ".", "--name", "n"], "onnx", "exporter"),
     ],
 )
