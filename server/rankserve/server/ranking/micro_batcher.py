@@ -179,6 +179,9 @@ class MicroBatcher:
             waiter, text = self._singles.popitem(last=newest_first)
             if not waiter.done():
                 batch.append((waiter, text))
+        if not batch and self._chunks:
+            # All single prompts had given up, and nobody else may come who would ask again.
+            return self._next_batch()
         return batch
 
     def _finish(self, started: float, outcomes: list[Outcome]) -> None:

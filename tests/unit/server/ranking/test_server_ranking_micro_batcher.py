@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -333,3 +334,31 @@ async def test_closing_ends_the_thread() -> None:
         if thread.name in model.threads:
             thread.join(30)
     assert threading.active_count() == before
+
+
+async def test_a_chunk_is_not_forgotten_when_every_single_prompt_just_gave_up() -> None:
+    """Who gives up in the turn of the loop that chooses the next batch is still listed as waiting then."""
+    loop = asyncio.get_running_loop()
+    single: list[asyncio.Task[float]] = []
+
+    class GivesUpAtTheEnd(Model):
+        def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+            scores = super().__call__(texts)
+            if texts == ["1"]:
+                # Runs one turn later, just before the batcher chooses.
+                loop.call_soon_threadsafe(loop.call_soon, single[0].cancel)
+            return scores
+
+    model = GivesUpAtTheEnd()
+    async with batching(model, bulk_patience_s=2.0) as batcher:
+        model.hold()
+        first = asyncio.create_task(batcher.score_many(["1"]))
+        await model.is_entered()
+        second = asyncio.create_task(batcher.score_many(["2"]))
+        single.append(await start(batcher, "3"))
+        model.gate.set()
+        # The loop stands still until the thread has reported, so that all happens in the same turn.
+        time.sleep(0.2)
+        assert await first == [1.0]
+        assert await second == [2.0]
+        assert single[0].cancelled()
