@@ -70,45 +70,6 @@ async def test_a_swap_rescores_hundreds_of_waiting_requests(
     assert stats.neutral_scores_total == 0
 
 
-async def test_swaps_back_and_forth_under_load_lose_and_mix_nothing(
-    start_server: StartServer, own_repository: Path
-) -> None:
-    server = start_server(
-        "--replay", "--max-sequences", "4", "--time-scale", "2", *TOY, repository=own_repository
-    )
-    words = {f"r{n}": 1 + n % 40 for n in range(600)}
-    async with Connection(server.address) as connection, SubmitStream(connection.scheduler) as stream:
-
-        async def submit() -> None:
-            for request_id, count in words.items():
-                await stream.send(inference(request_id, words=count, output=3))
-                await asyncio.sleep(0.001)
-
-        submitting = asyncio.create_task(submit())
-        await stream.until(lambda history: len(history.ids_with["queued"]) > 100)
-        rescored = 0
-        for version in (2, 1, 2, 1, 2):
-            rescored += (await activate(connection, "toy", version)).rescored
-        await submitting
-        history = await stream.finish()
-        assert (await scores(connection, "one two"))[0] == "toy/2"
-        stats = await connection.until_idle()
-    assert rescored > 0
-    neutral = 0
-    assert stats.finished_total == len(words)
-    for request_id, count in words.items():
-        for told in (history.queued(request_id), history.result(request_id)):
-            if told.ranker_version:
-                assert told.score == OFFSETS[told.ranker_version] - 1 - count
-            else:
-                # It started before it was scored, or was served just after a swap.
-                assert told.score in {0.0, *(NEUTRAL + offset for offset in OFFSETS.values())}
-                neutral += 1
-        assert history.result(request_id).output_tokens == 3
-    assert neutral < len(words) / 2
-    assert stats.neutral_scores_total == 0
-
-
 @pytest.fixture(scope="module")
 def shared_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("versions") / "models"

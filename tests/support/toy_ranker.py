@@ -1,7 +1,8 @@
 """A toy ranker version: a real ONNX model and a real tokenizer, small enough to build in each test.
 
-A word's weight is -1, so a prompt's score is `offset` minus its number of tokens: short prompts go first. The
-padding token weighs 1000: a model or batch that forgot the attention mask shows at once.
+A word's weight is -1, so a prompt's score is `offset` minus its number of tokens: short prompts go first. A
+version with another weight shows in its scores. The padding token weighs 1000: a model or batch that forgot
+the attention mask shows at once.
 """
 
 import json
@@ -41,7 +42,7 @@ def toy_tokenizer() -> Tokenizer:
 
 
 def toy_model(
-    tokenizer: Tokenizer, *, offset: float, positions: int, output: str = "score"
+    tokenizer: Tokenizer, *, offset: float, positions: int, weight: float = -1.0, output: str = "score"
 ) -> onnx.ModelProto:
     """A ranker with three words that misbehave.
 
@@ -50,7 +51,7 @@ def toy_model(
     """
     vocabulary = tokenizer.get_vocab()
     size = max(vocabulary.values()) + 1
-    weights = np.full(size, -1.0, dtype=np.float32)
+    weights = np.full(size, weight, dtype=np.float32)
     weights[vocabulary[PAD]] = 1000.0
     weights[vocabulary["poison"]] = np.nan
     safe_ids = np.arange(size, dtype=np.int64)
@@ -107,6 +108,7 @@ def publish(
     version: int = 1,
     *,
     offset: float = 0.0,
+    weight: float = -1.0,
     max_length: int = 12,
     positions: int | None = None,
     output: str = "score",
@@ -117,7 +119,9 @@ def publish(
     folder.mkdir(parents=True)
     tokenizer = toy_tokenizer()
     tokenizer.save(str(folder / TOKENIZER))
-    model = toy_model(tokenizer, offset=offset, positions=positions or max_length, output=output)
+    model = toy_model(
+        tokenizer, offset=offset, positions=positions or max_length, weight=weight, output=output
+    )
     onnx.save(model, folder / MODEL)
     manifest = RankerManifest(
         name=name,
