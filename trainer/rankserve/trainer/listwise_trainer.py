@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
-from rankserve.trainer.batches import pad, parts_by_length
 from rankserve.trainer.checkpoints import Checkpoints
+from rankserve.trainer.collation import ListCollator, score_list
 from rankserve.trainer.config import ConfigError, TrainConfig
 from rankserve.trainer.distributed import Processes
-from rankserve.trainer.labels import ListLabels
 from rankserve.trainer.list_scorer import ListScorer
 from rankserve.trainer.lists import ListDataset, RankedList
 from rankserve.trainer.losses import Loss
@@ -84,10 +83,10 @@ class ListwiseTrainer(Trainer):
         self._settings = config.optimisation
         self._checkpoints = checkpoints
         self._lists = lists
-        self._heads = heads
         self._validation = validation
         self._pad_token_id = pad_token_id
         self._loss = loss
+        self._collator = ListCollator(heads, pad_token_id, self._settings.max_tokens_per_forward, processes)
         self._processes = processes
         self._resume_from = resume_from
         self._averaging = (
@@ -103,7 +102,7 @@ class ListwiseTrainer(Trainer):
                 lists=len(lists),
                 find_unused=processes.count > 1 and _leaves_weights_unused(scorer),
             ),
-            data_collator=self._collate,
+            data_collator=self._collator,
             train_dataset=lists,
             # Never iterated: evaluate() is our own. The Trainer only asks that there be one.
             eval_dataset=list(validation),
@@ -135,36 +134,12 @@ class ListwiseTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[RankedList]:
         # Not accelerate's, which would give each process lists of its own. Lists are shuffled where they are
         # made, anew in each epoch.
-        return _ListLoader(self._lists, collate_fn=self._collate, pin_memory=torch.cuda.is_available())
+        return _ListLoader(self._lists, collate_fn=self._collator, pin_memory=torch.cuda.is_available())
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
             self.optimizer = make_optimiser(self._scorer, self._settings)
         return self.optimizer
-
-    def _collate(self, lists: list[RankedList]) -> dict[str, Any]:
-        """This process's share of one list in parts of similar length, and the labels of all of it.
-
-        The whole list is by rising length, and of that each process takes every so many-th prompt, which is
-        about the same work for each.
-        """
-        [ranked] = lists
-        prompts = sorted(ranked.prompts, key=lambda prompt: len(prompt.input_ids))
-        own = [prompts[i].input_ids for i in self._processes.share(len(prompts))]
-        # A process whose share is empty takes part in the step all the same.
-        rows = own or [prompts[0].input_ids]
-        parts = parts_by_length([len(row) for row in rows], self._settings.max_tokens_per_forward)
-        teachers = [prompt.teacher for prompt in prompts if prompt.teacher is not None]
-        return {
-            "parts": [pad([rows[i] for i in part], self._pad_token_id) for part in parts],
-            "own": len(own),
-            "head": self._heads[ranked.source],
-            "labels": ListLabels.of(
-                [prompt.lengths for prompt in prompts],
-                [prompt.censored for prompt in prompts],
-                teachers if len(teachers) == len(prompts) else None,
-            ),
-        }
 
     def compute_loss(
         self,
@@ -173,10 +148,7 @@ class ListwiseTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        labels: ListLabels = inputs["labels"]
-        own = model(inputs["parts"], inputs["head"])[: inputs["own"]]
-        scores = self._processes.gather(own, len(labels))
-        loss = self._loss(scores, labels.to(scores.device))
+        scores, loss = score_list(model, inputs, self._loss, self._processes)
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def evaluate(
@@ -224,7 +196,7 @@ def _stopped(checkpoint: Path | None) -> TrainerState | None:
 
 
 def _leaves_weights_unused(scorer: ListScorer) -> bool:
-    """Whether a list's loss can depend on fewer than all weights, which DistributedDataParallel has to know."""
+    """Whether a list's loss depends on fewer than all weights, which DistributedDataParallel has to know."""
     row = torch.ones((1, 1), dtype=torch.long, device=next(scorer.parameters()).device)
     was_training = scorer.training
     scorer.eval()([(row, row)]).sum().backward()
