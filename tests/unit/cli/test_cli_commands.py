@@ -55,7 +55,7 @@ def test_help_needs_none_of_the_extras() -> None:
         (["train", "--config", "pyproject.toml"], "torch", "trainer"),
         (["simulate", "--synthetic", "5"], "pyarrow", "simulate"),
         (
-            ["collect", "pyproject.toml", "--url", "http://127.0.0.1:9/v1", "--model", "m"],
+            ["collect", "pyproject.toml", "--url", "http://127.0.0.1:9/v1", "--model", "m", "-o", "no.jsonl"],
             "httpx2",
             "collect",
         ),
@@ -65,8 +65,15 @@ def test_help_needs_none_of_the_extras() -> None:
 def test_a_missing_extra_names_the_command_that_installs_it(
     command: list[str], blocked: str, extra: str
 ) -> None:
+    # A finder, not None in sys.modules: scipy looks there for torch and would use what it finds.
     program = (
-        f"import sys\nsys.modules[{blocked!r}] = None\nfrom rankserve.cli.main import app\napp({command!r})\n"
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {blocked!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+        f"from rankserve.cli.main import app\napp({command!r})\n"
     )
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert output.returncode == 1
