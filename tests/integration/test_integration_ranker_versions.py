@@ -15,6 +15,7 @@ from support.slots import occupied
 from support.submit_stream import SubmitStream
 from support.toy_ranker import publish, publish_three
 
+from rankserve.records.ranker_version import Coverage
 from rankserve.v1 import ranker_pb2 as pb
 
 # Of the versions in `own_repository`.
@@ -140,7 +141,15 @@ async def test_versions_are_listed_with_their_problem(
     connection: Connection, shared_repository: Path
 ) -> None:
     publish(shared_repository, "many", 2, max_length=64)
-    publish(shared_repository, "many", 10, max_length=64, metrics={"kendall_tau": 0.5}, created_at="2026")
+    publish(
+        shared_repository,
+        "many",
+        10,
+        max_length=64,
+        created_at="2026",
+        metrics={"kendall_tau": 0.5},
+        coverage=Coverage(9, 9, 0, 0.5, 0.875, (0.5,), (0.875,)),
+    )
     (publish(shared_repository, "many", 11, max_length=64) / "model.onnx").unlink()
     versions = {name: v for name, v in (await listed(connection)).items() if v.name != "damaged"}
     assert list(versions) == ["many/2", "many/10", "many/11", "plain/1", "toy/1", "toy/2"]
@@ -150,7 +159,14 @@ async def test_versions_are_listed_with_their_problem(
     newest = versions["many/10"]
     assert (newest.precision, newest.base_model, newest.created_at) == ("fp32", "toy", "2026")
     assert newest.kendall_tau == 0.5
+    assert (newest.coverage_p50, newest.coverage_p90) == (0.5, 0.875)
     assert not versions["many/2"].HasField("kendall_tau")
+    assert not versions["many/2"].HasField("coverage_p90")
+    # Of what is loaded it says what runs it, and that nothing else was asked for.
+    assert {name: list(v.providers) for name, v in versions.items() if v.providers} == {
+        "toy/1": ["CPUExecutionProvider"]
+    }
+    assert not any(version.missing_providers for version in versions.values())
     # 0 asks for the newest that can be used.
     assert (await activate(connection, "many", 0)).active.version == 10
 

@@ -269,6 +269,25 @@ async def test_after_closing_scores_are_neutral(ranker: Ranker, publish_version:
     assert (await ranker.score("one")).ranker_version == ""
 
 
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_provider_that_is_not_to_be_had_is_told_or_refused(
+    repository_path: Path, publish_version: Publish, required: bool
+) -> None:
+    publish_version()
+    asked = ("NoSuchExecutionProvider", "CPUExecutionProvider")
+    ranker = Ranker(
+        ModelRepository(repository_path), RankerSettings(providers=asked, require_provider=required)
+    )
+    if required:
+        with pytest.raises(RankerVersionError, match="NoSuchExecutionProvider"):
+            await ranker.load()
+        return
+    loaded = await ranker.load()
+    assert loaded.providers == ("CPUExecutionProvider",)
+    assert loaded.missing_providers == ("NoSuchExecutionProvider",)
+    await loaded.aclose()
+
+
 def test_types_can_be_imported_without_onnxruntime() -> None:
     code = (
         "import sys, rankserve.server.ranking.ranker, rankserve.server.scheduling\n"

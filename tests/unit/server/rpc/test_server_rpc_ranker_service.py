@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from rankserve.records.ranker_version import RankerVersionError
+from rankserve.server.ranking.repository import VersionEntry
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.v1 import ranker_pb2 as pb
 
@@ -20,6 +21,22 @@ class AbortingContext:
 
     async def abort(self, code: grpc.StatusCode, details: str, _metadata: object) -> NoReturn:
         raise Aborted(code, details)
+
+
+async def test_providers_that_were_not_had_are_told_of_the_active_version_only() -> None:
+    entries = [VersionEntry("r", 1, None), VersionEntry("r", 2, None)]
+    active = SimpleNamespace(reference="r/2", providers=("CPU",), missing_providers=("CUDA",))
+    ranker: Any = SimpleNamespace(active=active, repository=SimpleNamespace(list_versions=lambda: entries))
+    swap: Any = None
+    context: Any = AbortingContext()
+    service = RankerService(ranker, swap, max_prompt_bytes=100)
+    first, second = (await service.ListRankerVersions(pb.ListRankerVersionsRequest(), context)).versions
+    assert (first.active, list(first.providers), list(first.missing_providers)) == (False, [], [])
+    assert (second.active, list(second.providers), list(second.missing_providers)) == (
+        True,
+        ["CPU"],
+        ["CUDA"],
+    )
 
 
 async def test_a_repository_that_cannot_be_read_is_told_and_not_an_unknown_error() -> None:
