@@ -17,9 +17,6 @@ _BLOCK = 512
 def tau_intervals(scores: ArrayLike, lengths: NDArray[np.float64], *, seed: int = 0) -> dict[str, float]:
     """Percentile intervals at 95 % of the figures of ``metrics.tau_report``, over prompts drawn anew.
 
-    1,000 resamples, 200 beyond 4,000 prompts. A prompt that is drawn twice makes a pair that is tied in both,
-    which tau-b leaves out.
-
     Args:
         scores: [prompts].
         lengths: [prompts, samples].
@@ -29,22 +26,38 @@ def tau_intervals(scores: ArrayLike, lengths: NDArray[np.float64], *, seed: int 
         ``kendall_tau_low``, ``kendall_tau_high`` and, with several samples, ``kendall_tau_mean_low``,
         ``kendall_tau_mean_high``.
     """
+    found = {}
+    for name, taus in resampled_taus(scores, lengths, seed=seed).items():
+        found[f"{name}_low"], found[f"{name}_high"] = interval(taus)
+    return found
+
+
+def resampled_taus(
+    scores: ArrayLike, lengths: NDArray[np.float64], *, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """The figures of ``metrics.tau_report`` of each resample [resamples].
+
+    1,000 resamples, 200 beyond 4,000 prompts: of the same prompts for the same seed, so that rankers can be
+    compared resample by resample. A prompt that is drawn twice makes a pair that is tied in both, which
+    tau-b leaves out.
+    """
     count = len(lengths)
     resamples = RESAMPLES if count <= _FEW_PROMPTS else _RESAMPLES_OF_MANY
     resampled = _over_all_pairs if count <= _FEW_PROMPTS else _one_by_one
     # How often each prompt is drawn.
     times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     columns = [resampled(scores, column, times) for column in lengths.T]
-    found = _interval("kendall_tau", np.mean(columns, axis=0))
+    found: dict[str, NDArray[np.float64]] = {"kendall_tau": np.mean(columns, axis=0)}
     if len(columns) > 1:
-        found |= _interval("kendall_tau_mean", resampled(scores, lengths.mean(axis=1), times))
+        found["kendall_tau_mean"] = resampled(scores, lengths.mean(axis=1), times)
     return found
 
 
-def _interval(name: str, taus: NDArray[np.float64]) -> dict[str, float]:
+def interval(figures: NDArray[np.float64]) -> tuple[float, float]:
+    """The percentile interval at 95 % of resampled figures."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(taus, [tail, 1 - tail])
-    return {f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = np.quantile(figures, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _one_by_one(scores: ArrayLike, lengths: ArrayLike, times: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -22,7 +22,11 @@ MINILM_PROMPTS = 4_000
 
 
 def assess(
-    scores: ArrayLike, records: Sequence[PromptRecord], baseline_train: Sequence[PromptRecord] = ()
+    scores: ArrayLike,
+    records: Sequence[PromptRecord],
+    baseline_train: Sequence[PromptRecord] = (),
+    *,
+    baselines: bool = True,
 ) -> dict[str, float]:
     """The figures of one source.
 
@@ -31,6 +35,7 @@ def assess(
         records: the prompts that were scored, of one LLM. A cut answer counts with the length it reached.
         baseline_train: what the baselines learn from, disjoint from ``records``; without it they are
             cross-validated on ``records`` themselves.
+        baselines: whether to measure those at all.
 
     Returns:
         ``prompts``; ``kendall_tau`` against single samples; with several samples a prompt
@@ -45,18 +50,23 @@ def assess(
     if len(records) < 2:
         raise ValueError(f"an order needs at least 2 prompts, got {len(records)}")
     lengths = lengths_matrix(records)
-    figures = {
+    return {
         "prompts": float(len(records)),
         **tau_report(scores, lengths),
         **tau_intervals(scores, lengths),
         **ceilings(lengths),
+        **(_baselines(records, baseline_train) if baselines else {}),
     }
-    linear = (
-        linear_scores(baseline_train, records) if baseline_train else linear_scores_cross_validated(records)
-    )
-    for name, baseline in (("prompt_length", prompt_length_scores(records)), ("tfidf_ridge", linear)):
-        figures[f"baseline_{name}"] = tau_report(baseline, lengths)["kendall_tau"]
-    return {**figures, **_minilm(records, baseline_train)}
+
+
+def _baselines(records: Sequence[PromptRecord], train: Sequence[PromptRecord]) -> dict[str, float]:
+    lengths = lengths_matrix(records)
+    linear = linear_scores(train, records) if train else linear_scores_cross_validated(records)
+    return {
+        "baseline_prompt_length": tau_report(prompt_length_scores(records), lengths)["kendall_tau"],
+        "baseline_tfidf_ridge": tau_report(linear, lengths)["kendall_tau"],
+        **_minilm(records, train),
+    }
 
 
 def _minilm(records: Sequence[PromptRecord], train: Sequence[PromptRecord]) -> dict[str, float]:

@@ -38,7 +38,9 @@ _TOKENIZER_PROMPTS = 100_000
 _BASELINE_PROMPTS = 20_000
 
 
-def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: Progress) -> dict[str, Any]:
+def train(
+    config: TrainConfig, output: Path, *, resume: bool = False, baselines: bool = True, progress: Progress
+) -> dict[str, Any]:
     """Trains a ranker and writes the run folder (see ``run_folder``).
 
     Sets the seeds of torch, numpy and random. Interrupted at any point, it can be called again with
@@ -51,6 +53,7 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
         config: what to train on and how.
         output: the run folder.
         resume: continue from the folder's last checkpoint; a finished run is left as it is.
+        baselines: whether the figures hold those of the baselines, which can take minutes.
         progress: called with a line of text for each evaluation; on the first process only.
 
     Returns:
@@ -127,8 +130,8 @@ def train(config: TrainConfig, output: Path, *, resume: bool = False, progress: 
                 "schema": 1,
                 "name": config.name,
                 "kendall_tau": state.best_metric,
-                "validation": _figures(model, backbone.tokenizer, config, sources, "validation"),
-                "test": _figures(model, backbone.tokenizer, config, sources, "test"),
+                "validation": _figures(model, backbone.tokenizer, config, sources, "validation", baselines),
+                "test": _figures(model, backbone.tokenizer, config, sources, "test", baselines),
                 "training": {
                     "prompts": sum(len(source.train) for source in sources),
                     "parameters": parameters,
@@ -233,6 +236,7 @@ def _figures(
     config: TrainConfig,
     sources: Sequence[SourceData],
     split: str,
+    baselines: bool,
 ) -> dict[str, Any] | None:
     """The figures of one split; None if it holds too little to order."""
     by_source: dict[str, dict[str, float]] = {}
@@ -242,5 +246,7 @@ def _figures(
             continue
         rows = encode(tokenizer, [record.prompt for record in records], config.model.max_length)
         scores = score_encoded(model, rows, tokenizer.pad_token_id)
-        by_source[source.name] = assess(scores, records, tuple(source.train.sample(_BASELINE_PROMPTS)))
+        by_source[source.name] = assess(
+            scores, records, tuple(source.train.sample(_BASELINE_PROMPTS)), baselines=baselines
+        )
     return {**weighted_mean(by_source), "by_source": by_source} if by_source else None
