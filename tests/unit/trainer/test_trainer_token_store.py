@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankserve.records.prompts import PromptRecord
+from rankserve.trainer.arrow_store import BATCH_ROWS
+from rankserve.trainer.backbones.tokenizers import train_tokenizer
+from rankserve.trainer.lists import RankedPrompt
+from rankserve.trainer.progress import Counter
+from rankserve.trainer.prompt_store import StoredPrompts, write_prompts
+from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
+
+RECORDS = [
+    PromptRecord(f"r{i}", f"say {i}", tuple(range(1, 2 + i % 3)), censored=(i % 2 == 0,) * (1 + i % 3))
+    for i in range(BATCH_ROWS + 10)
+]
+
+
+def silent_counter() -> Counter:
+    return Counter(lambda _: None, "counting")
+
+
+def test_stored_prompts_are_those_asked_for(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "p.arrow", RECORDS)
+    rows = np.array([0, 7, BATCH_ROWS - 1, BATCH_ROWS, BATCH_ROWS + 9])
+    stored = StoredPrompts(tmp_path / "p.arrow", rows)
+    assert list(stored) == [RECORDS[i] for i in rows]
+    assert list(stored.prompts()) == [RECORDS[i].prompt for i in rows]
+    assert (stored[1], stored[-1], len(stored)) == (RECORDS[7], RECORDS[-1], 5)
+    assert list(stored[1:3]) == [RECORDS[7], RECORDS[BATCH_ROWS - 1]]
+    assert stored.sample(9) is stored
+    assert list(stored.sample(3).rows) == [rows[0], rows[2], rows[4]]
+    assert list(StoredPrompts(tmp_path / "p.arrow", rows[:0])) == []
+
+
+def test_tokens_lengths_and_censoring_come_back(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([record.prompt for record in RECORDS], 300)
+    write_tokens(tmp_path / "t.arrow", RECORDS, tokenizer, 6, silent_counter())
+    tokens = TokenisedPrompts(tmp_path / "t.arrow")
+    assert len(tokens) == len(RECORDS)
+    for i in (0, 1, BATCH_ROWS - 1, BATCH_ROWS, len(RECORDS) - 1):
+        record = RECORDS[i]
+        expected = tuple(tokenizer(record.prompt, truncation=True, max_length=6)["input_ids"])
+        assert tokens[i] == RankedPrompt(expected, record.output_lengths, record.censored)
+    with pytest.raises(IndexError):
+        tokens[len(RECORDS)]
+
+
+def test_a_count_is_reported_now_and_then() -> None:
+    now, lines = [0.0], list[str]()
+    counter = Counter(lines.append, "reading x", 5000, every_s=10, clock=lambda: now[0])
+    for second in range(25):
+        now[0] = second
+        counter.add(100)
+    assert lines == ["reading x: 1,100 of 5,000 prompts", "reading x: 2,100 of 5,000 prompts"]
