@@ -1,9 +1,11 @@
 """How fast a GPU scores prompts: ONNX Runtime in fp16 against torch in fp16 on the same GPU.
 
 Exports an OPT-125M ranker (random weights of that shape unless --model names a checkpoint), scores batches
-through the CUDA execution provider with I/O binding, checks the scores against torch in fp32, and prints
-latency and prompts per second beside torch's. A batch's time spans from token ids in host memory to scores in
-host memory, for both. Exits with status 1 if the GPU is not what runs it, or if the scores are wrong.
+through the CUDA execution provider as the server does (I/O binding, batches padded to a few shapes), checks
+the scores against torch in fp32, and prints latency and prompts per second beside torch's. Then it scores
+batches of random sizes and lengths, as traffic has them, with and without those few shapes. A batch's time
+spans from token ids in host memory to scores in host memory, for all. Exits with status 1 if the GPU is not
+what runs it, or if the scores are wrong.
 
     python benchmarks/gpu_scoring.py                             # random weights, no download
     python benchmarks/gpu_scoring.py --model facebook/opt-125m
@@ -34,6 +36,7 @@ from transformers import OPTConfig
 
 from rankserve.exporter.agreement import discordant_share
 from rankserve.exporter.graph import INPUTS, OUTPUT, export_graph
+from rankserve.server.ranking.device_session import DeviceSession, execution
 from rankserve.trainer.model import RankerModel
 
 PAD = 1
@@ -75,6 +78,17 @@ class Row:
     rank_flips: float
 
 
+@dataclass(slots=True, frozen=True)
+class Mixed:
+    """Batches of random size and length, by shapes of the server's buckets and by their own."""
+
+    batches: int
+    bucketed_prompts_per_s: float
+    bucketed_shapes: int
+    plain_prompts_per_s: float
+    plain_shapes: int
+
+
 def main() -> None:
     options = parse_options()
     device = "cpu" if options.dry_run_cpu else "cuda"
@@ -90,7 +104,9 @@ def main() -> None:
             export_graph(half, max_length=model.config.max_position_embeddings).SerializeToString()
         )
         nodes = nodes_by_provider(graph, provider)
-        onnx_score = onnx_scorer(open_session(graph, provider), device)
+        session = open_session(graph, provider)
+        onnx_score = onnx_scorer(session, device, options.length)
+        mixed = measure_mixed(session, device, options, model.config.vocab_size)
     machine = describe_machine(device)
     if not options.json:
         print_header(machine, options, nodes)
@@ -112,8 +128,19 @@ def main() -> None:
         if not options.json:
             print_row(row)
     if options.json:
-        results = {"rows": [asdict(row) for row in rows], "nodes_by_provider": nodes}
+        results = {
+            "rows": [asdict(row) for row in rows],
+            "mixed": asdict(mixed),
+            "nodes_by_provider": nodes,
+        }
         print(json.dumps({**machine, "seed": options.seed, "length": options.length, **results}))
+    else:
+        ratio = mixed.bucketed_prompts_per_s / mixed.plain_prompts_per_s
+        print(
+            f"\n{mixed.batches} batches of random size and length, prompts/s: "
+            f"{mixed.bucketed_prompts_per_s:.0f} in {mixed.bucketed_shapes} shapes with bound inputs, "
+            f"{mixed.plain_prompts_per_s:.0f} in {mixed.plain_shapes} shapes by plain runs ({ratio:.2f} times)"
+        )
 
 
 def parse_options() -> argparse.Namespace:
@@ -192,17 +219,44 @@ def nodes_by_provider(graph: Path, provider: str) -> dict[str, int]:
     return dict(Counter(node["provider"] for node in ran))
 
 
-def onnx_scorer(session: onnxruntime.InferenceSession, device: str) -> Score:
-    def score(input_ids: Ids, attention_mask: Ids) -> npt.NDArray[np.float32]:
-        binding = session.io_binding()
-        for name, value in zip(INPUTS, (input_ids, attention_mask), strict=True):
-            binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(value, device, 0))
-        binding.bind_output(OUTPUT, device, 0)
-        session.run_with_iobinding(binding)
-        scores: npt.NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
-        return scores
+def onnx_scorer(session: onnxruntime.InferenceSession, device: str, length: int) -> Score:
+    return DeviceSession(session, device, max_length=length, pad_token_id=PAD).run
 
-    return score
+
+def measure_mixed(
+    session: onnxruntime.InferenceSession, device: str, options: argparse.Namespace, vocabulary: int
+) -> Mixed:
+    """Each way gets the same batches, after the same number of others to warm up on."""
+    generator = np.random.default_rng(options.seed + 1)
+    largest = max(options.batches)
+    batches = [
+        draw_batch(
+            generator,
+            int(generator.integers(1, largest + 1)),
+            int(generator.integers(1, options.length + 1)),
+            vocabulary,
+        )
+        for _ in range(2 * options.runs)
+    ]
+    warm_up, measured = batches[: options.runs], batches[options.runs :]
+    bucketed = DeviceSession(session, device, max_length=options.length, pad_token_id=PAD)
+    plain = execution(session, "CPUExecutionProvider", max_length=options.length, pad_token_id=PAD)
+    prompts = sum(len(ids) for ids, _ in measured)
+    rates = []
+    for score in (bucketed.run, plain):
+        for inputs in warm_up:
+            score(*inputs)
+        started = time.perf_counter()
+        for inputs in measured:
+            score(*inputs)
+        rates.append(prompts / (time.perf_counter() - started))
+    return Mixed(
+        batches=len(measured),
+        bucketed_prompts_per_s=rates[0],
+        bucketed_shapes=len(bucketed.shapes),
+        plain_prompts_per_s=rates[1],
+        plain_shapes=len({ids.shape for ids, _ in measured}),
+    )
 
 
 def torch_scorer(model: RankerModel, device: str) -> Score:
