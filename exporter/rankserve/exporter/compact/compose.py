@@ -15,6 +15,8 @@ from rankserve.exporter.compact.products import Products
 from rankserve.exporter.compact.transformer import Layer, Linear, Norm, Transformer
 from rankserve.exporter.graph import OUTPUT
 
+_HUGE = 1e9
+
 
 def compose(transformer: Transformer, products: Products) -> GraphBuilder:
     """The graph of a ranker. Same inputs and output as `export_graph`'s."""
@@ -77,31 +79,62 @@ class _Composer:
     def _attention(self, inner: str, name: str, layer: Layer, *, picks: bool) -> str:
         graph, products, site = self.graph, self._products, f"{name}_attention_input"
         entered = products.enter(graph, inner, site)
-        query, key, value = names = [f"{name}_{part}" for part in ("query", "key", "value")]
+        names = [f"{name}_{part}" for part in ("query", "key", "value")]
         if picks:
-            picked = self._pick(entered, f"{name}_picked")
-            one_token = self._integers("one_token_shape", [-1, 1, self._transformer.width])
-            query = products.product(graph, picked, site, layer.query, f"{query}_flat")
-            query = graph.node("Reshape", [query, one_token], names[0])
-            merged = products.product(
-                graph, entered, site, _side_by_side(layer.key, layer.value), f"{name}_kv"
-            )
-            key, value = graph.split(self._unflattened(merged), names[1:])
+            mixed = self._attention_of_one(entered, site, names, layer)
         else:
             every = _side_by_side(layer.query, layer.key, layer.value)
             merged = products.product(graph, entered, site, every, f"{name}_qkv")
-            query, key, value = graph.split(self._unflattened(merged), names)
-        mixed = graph.node(
-            "MultiHeadAttention",
-            [query, key, value, "", self._attended],
-            f"{name}_attention",
-            domain=CONTRIB,
-            num_heads=self._transformer.heads,
-            # A lone query is that of the last attended token: the mask hides all that come after it.
-            unidirectional=int(self._transformer.causal and not picks),
-        )
+            mixed = graph.node(
+                "MultiHeadAttention",
+                [*graph.split(self._unflattened(merged), names), "", self._attended],
+                f"{name}_attention",
+                domain=CONTRIB,
+                num_heads=self._transformer.heads,
+                unidirectional=int(self._transformer.causal),
+            )
         mixed = graph.node("Reshape", [mixed, self._flat], f"{name}_attention_flat")
         return self._linear(mixed, f"{name}_attention_output", layer.attention_output)
+
+    def _attention_of_one(self, entered: str, site: str, names: list[str], layer: Layer) -> str:
+        """Of the pooled token alone: [batch, heads, 1, width / heads].
+
+        The last attended token may see all others, so the mask suffices where attention is causal. Standard
+        operators: with fewer queries than keys, `MultiHeadAttention` of ONNX Runtime 1.20 misreads the mask.
+        """
+        add, products, heads = self.graph.node, self._products, self._transformer.heads
+        query, key, value = names
+        head_width = self._transformer.width // heads
+        one = self._integers("one_query_shape", [-1, heads, 1, head_width])
+        many = self._integers("heads_shape", [0, 0, heads, head_width])
+        picked = self._pick(entered, f"{query}_input")
+        scaled = _outputs_multiplied(layer.query, head_width**-0.5)
+        flat = products.product(self.graph, picked, site, scaled, f"{query}_flat")
+        both = _side_by_side(layer.key, layer.value)
+        merged = products.product(self.graph, entered, site, both, f"{key}_{value}")
+        self.graph.split(self._unflattened(merged), [key, value])
+        keys = add(
+            "Transpose", [add("Reshape", [key, many], f"{key}_heads")], f"{key}_turned", perm=[0, 2, 3, 1]
+        )
+        values = add(
+            "Transpose",
+            [add("Reshape", [value, many], f"{value}_heads")],
+            f"{value}_turned",
+            perm=[0, 2, 1, 3],
+        )
+        logits = add("MatMul", [add("Reshape", [flat, one], query), keys], f"{query}_logits")
+        logits = add("Add", [logits, self._hidden_keys()], f"{query}_masked")
+        return add(
+            "MatMul", [add("Softmax", [logits], f"{query}_weights", axis=-1), values], f"{query}_mixed"
+        )
+
+    def _hidden_keys(self) -> str:
+        """[batch, 1, 1, length]: 0 at attended tokens, hugely negative at others."""
+        add, constant = self.graph.node, self.graph.constant
+        mask = add("Cast", ["attention_mask"], "mask_float", to=1)
+        mask = add("Sub", [mask, constant("one", 1, np.float32)], "mask_less_one")
+        mask = add("Mul", [mask, constant("huge", _HUGE, np.float32)], "hidden_keys_flat")
+        return add("Unsqueeze", [mask, self._integers("inner_axes", [1, 2])], "hidden_keys")
 
     def _feed_forward(self, inner: str, name: str, layer: Layer) -> str:
         graph, products, activation = self.graph, self._products, self._transformer.activation
@@ -162,6 +195,10 @@ class _Composer:
 
     def _integer(self, name: str, value: int) -> str:
         return self.graph.constant(name, value, np.int64)
+
+
+def _outputs_multiplied(linear: Linear, factor: float) -> Linear:
+    return Linear(linear.weight * np.float32(factor), linear.bias * np.float32(factor))
 
 
 def _side_by_side(*linears: Linear) -> Linear:
