@@ -59,7 +59,7 @@ def main() -> None:
             for model, group in ((alone, Processes()), (together, processes)):
                 inputs = ListCollator([0, 1], 1, MAX_TOKENS, group)([ranked])
                 _, value = score_list(model, inputs, loss, group)
-                value.backward()
+                value.backward()  # type: ignore[no-untyped-call]
                 found.append(value)
             losses = (found[0] - found[1]).abs().detach()
             gradients = torch.zeros(())

@@ -36,10 +36,9 @@ def test_a_source_trains_the_body_and_its_own_head_alone() -> None:
     assert not torch.allclose(by_head[0], by_head[1])
     assert not torch.allclose(by_head[1], by_head[2])
     by_head[2].sum().backward()
-    assert model.heads[1].weight.grad is not None
-    assert model.heads[0].weight.grad is None
-    assert model.ranker.classifier.score.weight.grad is None
-    assert model.ranker.classifier.model.decoder.embed_tokens.weight.grad is not None
+    learning = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert {"heads.1.weight", "ranker.classifier.model.decoder.embed_tokens.weight"} <= learning
+    assert not {"heads.0.weight", "ranker.classifier.score.weight"} & learning
 
 
 def test_extra_heads_leave_the_ranker_as_it_is() -> None:
@@ -57,7 +56,7 @@ def test_scores_are_not_rounded_to_bf16() -> None:
 
 
 def test_a_classifier_that_pools_inside_its_head_has_no_room_for_others() -> None:
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[no-untyped-call]
         vocab_size=20, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     ranker = RankerModel.from_config(config).eval()

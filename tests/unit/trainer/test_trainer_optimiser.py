@@ -16,7 +16,7 @@ OPT = OPTConfig(  # type: ignore[no-untyped-call]
     num_attention_heads=2,
     max_position_embeddings=8,
 )
-BERT = BertConfig(
+BERT = BertConfig(  # type: ignore[no-untyped-call]
     vocab_size=20, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
 )
 
@@ -77,7 +77,6 @@ def test_betas_and_the_heads_of_sources() -> None:
     fast = {
         id(weight) for group in optimiser.param_groups if group["lr"] == 7.0 for weight in group["params"]
     }
-    assert fast == {
-        id(weight) for weight in (scorer.ranker.classifier.score.weight, *scorer.heads.parameters())
-    }
+    assert scorer.ranker.head is not None
+    assert fast == {id(weight) for weight in (scorer.ranker.head.weight, *scorer.heads.parameters())}
     assert isinstance(optimiser, torch.optim.AdamW)
