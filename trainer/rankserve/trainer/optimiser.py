@@ -17,7 +17,12 @@ _BELOW_THE_LAYERS = re.compile(r"embed|project_in|\bwte\b|\bwpe\b")
 def make_optimiser(scorer: ListScorer, settings: OptimisationConfig) -> torch.optim.AdamW:
     """AdamW on the groups of ``parameter_groups``."""
     return torch.optim.AdamW(
-        parameter_groups(scorer, settings), lr=settings.learning_rate, betas=(0.9, settings.beta2), eps=1e-8
+        parameter_groups(scorer, settings),
+        lr=settings.learning_rate,
+        betas=(0.9, settings.beta2),
+        eps=1e-8,
+        # One pass over weights that are mostly embeddings; without, it took 15 % of a step on a CPU.
+        fused=True,
     )
 
 
