@@ -139,7 +139,7 @@ def main() -> None:
         print(
             f"\n{mixed.batches} batches of random size and length, prompts/s: "
             f"{mixed.bucketed_prompts_per_s:.0f} in {mixed.bucketed_shapes} shapes with bound inputs, "
-            f"{mixed.plain_prompts_per_s:.0f} in {mixed.plain_shapes} shapes by plain runs ({ratio:.2f} times)"
+            f"{mixed.plain_prompts_per_s:.0f} in {mixed.plain_shapes} shapes unbound ({ratio:.2f} times)"
         )
 
 
