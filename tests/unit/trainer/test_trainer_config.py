@@ -4,6 +4,7 @@ import pytest
 
 from rankserve.trainer.config import ConfigError, FileSource, load_config
 from rankserve.trainer.recipes import find_config, recipe_names
+from rankserve.trainer.sources import read_source
 
 MINIMAL = 'name = "x"\n[[sources]]\nkind = "synthetic"\nname = "s"\nlicence = "MIT"\ncount = 9\n'
 
@@ -67,6 +68,17 @@ def test_the_seed_can_be_replaced(tmp_path: Path) -> None:
         (MINIMAL.replace("count = 9\n", ""), r"sources\[0\].count"),
         (MINIMAL.replace('"synthetic"', '"ftp"'), r"sources\[0\]"),
         (MINIMAL + "[optimisation]\nlist_size = 1\n", "optimisation.list_size"),
+        (
+            MINIMAL + '[optimisation]\nlabel = "mean"\n',
+            r"optimisation: .*label moved to the section \[loss\]",
+        ),
+        (MINIMAL + '[loss]\nname = "mse"\n', "loss.name"),
+        (
+            MINIMAL + "[loss]\nmargin = 2.0\n",
+            "loss: .*margin is an option of margin, and the loss is listmle",
+        ),
+        (MINIMAL + '[loss]\nname = "margin"\nnear_tie = 1.0\n', "loss.near_tie"),
+        (MINIMAL + "length_cap = 512\n", r"sources\[0\].length_cap"),
         (MINIMAL + "[model]\nmax_length = 1\n", "model.max_length"),
         (MINIMAL + '[model]\nbackbone = "gpt"\n[model.mini]\nlayers = 2\n', "model.mini"),
         (MINIMAL + "[model.mini]\nhidden_size = 10\nheads = 4\n", "hidden_size"),
@@ -80,3 +92,17 @@ def test_the_seed_can_be_replaced(tmp_path: Path) -> None:
 def test_an_error_names_the_file_and_the_key(text: str, key: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"train\.toml: .*{key}"):
         load_config(write(tmp_path, text))
+
+
+def test_the_options_of_a_loss_may_be_stated_where_they_are_the_defaults(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL + '[loss]\nname = "ranknet"\nlabel = "distribution"\n'))
+    assert config.loss.name == "ranknet"
+    assert type(config).model_validate(config.model_dump()) == config
+
+
+def test_a_file_may_state_where_its_answers_were_cut(tmp_path: Path) -> None:
+    text = MINIMAL.replace('"synthetic"', '"file"').replace("count = 9", 'path = "a.jsonl"\nlength_cap = 9')
+    lines = ['{"prompt": "p", "lengths": [8, 9]}', '{"prompt": "q", "lengths": [10]}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    [source] = load_config(write(tmp_path, text)).sources
+    assert [record.censored for record in read_source(source)] == [(False, True), (True,)]

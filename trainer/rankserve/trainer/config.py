@@ -266,6 +266,14 @@ class OptimisationConfig(_Section):
     patience: Count = 6
     max_tokens_per_forward: Count = 2048
 
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_have_moved(cls, values: Any) -> Any:
+        moved = [key for key in ("label", "bucket_tokens") if isinstance(values, dict) and key in values]
+        if moved:
+            raise ValueError(f"{' and '.join(moved)} moved to the section [loss]")
+        return values
+
 
 class TrainConfig(_Section):
     """Everything that decides a training run.
