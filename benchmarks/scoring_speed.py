@@ -147,8 +147,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count this process's CPU time in the table of ways: on a core shared with others. Latencies and "
-        "the micro-batcher's share stay in wall time",
+        help="count this process's CPU time in the table of ways, for a core shared with others; latencies "
+        "and the micro-batcher's share stay in wall time",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()

@@ -25,9 +25,9 @@ class MicroBatcher:
         score: blocking; scores of a batch, shape [batch], in order.
         max_batch: most prompts in one call of `score`.
         timeout_ms: how long a single prompt may take from arrival to score.
-        batch_target_ms: batches are sized to take about this long. Where larger batches gain nothing, as on
-            one CPU core, the first prompts of a burst are then answered early, and a chunk of `score_many`
-            delays a single prompt by no more than this.
+        batch_target_ms: batches are sized to take about this long. The first prompts of a burst are then
+            answered early where scoring is slow, and a chunk of `score_many` delays a single prompt by no
+            more than this. Small batches cost throughput: in large ones, prompts of like length meet.
         max_pending: single prompts that may wait; more are refused.
         bulk_patience_s: how long `score_many` waits for a chunk before it takes the thread for hung.
     """
@@ -38,7 +38,7 @@ class MicroBatcher:
         *,
         max_batch: int = 64,
         timeout_ms: float,
-        batch_target_ms: float = 20.0,
+        batch_target_ms: float = 50.0,
         max_pending: int = 16_384,
         bulk_patience_s: float = 30.0,
     ) -> None:

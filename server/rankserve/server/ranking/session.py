@@ -60,9 +60,9 @@ class OnnxScorer:
         self._session = _open_session(folder / MODEL, providers, threads)
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
         _check_providers(folder, providers, self.providers, required=require_provider)
-        # A run's fixed cost in tokens, and where larger runs gain no more: an OPT of 4 layers x 256 on one
-        # core costs 0.3 ms a run and 70 us a token whatever the batch; launching a GPU's kernels costs as
-        # much as thousands of tokens.
+        # Padded tokens that a run saved is worth, and where larger runs gain no more: on one core small runs
+        # multiply slowly (docs/decisions/0008 compares allowances); launching a GPU's kernels costs as much
+        # as thousands of tokens.
         on_cpu = self.providers[0] == CPU_PROVIDER
         self._execute = execution(
             self._session,
@@ -70,7 +70,7 @@ class OnnxScorer:
             max_length=manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
-        self._padding_allowance, self._max_tokens = (8, 1024) if on_cpu else (2048, 16384)
+        self._padding_allowance, self._max_tokens = (32, 1024) if on_cpu else (2048, 16384)
         self._check_signature(folder)
         self._warm_up(folder, manifest.max_length)
 
