@@ -37,7 +37,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size = rng.choice(list(LENGTHS))
         unseen = LENGTHS[size] * math.exp(rng.gauss(0, 0.5))
         lengths = [1 + round(unseen * math.exp(rng.gauss(0, 0.5))) for _ in range(3)]
-        return {"prompt": f"Write one {size} on topic {i}, {rng.choice('abcdef')}.", "lengths": lengths}
+        return {
+            "prompt": f"Write one {size} on topic {i}, {rng.choice('abcdef')}.",
+            "lengths": lengths,
+            "censored": [length > 2000 for length in lengths],
+        }
 
     write_jsonl(path, (row(i) for i in range(400)))
     return path
@@ -115,9 +119,10 @@ def test_the_run_folder_is_what_the_exporter_expects(
     [source] = load_sources(tiny_config(data), tmp_path)
     validation = list(read_prompts(folder / "validation.jsonl.gz"))
     assert [record.prompt for record in validation] == [record.prompt for record in source.validation]
-    assert [record.output_lengths for record in validation] == [
-        record.output_lengths for record in source.validation
+    assert [(record.output_lengths, record.censored) for record in validation] == [
+        (record.output_lengths, record.censored) for record in source.validation
     ]
+    assert any(any(record.censored) for record in validation)
 
 
 def test_the_saved_tokenizer_encodes_alike_alone_and_in_hugging_face(

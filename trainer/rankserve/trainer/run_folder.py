@@ -6,7 +6,7 @@
     data/                 prompts and tokens that training reads; removed in the end
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
-    validation.jsonl.gz   id, prompt, lengths, source: what the exporter gates and calibrates on
+    validation.jsonl.gz   id, prompt, lengths, censored, source: what the exporter gates and calibrates on
     trained_on.txt        hash of each training prompt, so that an evaluation can leave them out
     metrics.json          tau on validation and test with ceilings and baselines
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
@@ -137,6 +137,7 @@ class RunFolder:
                     "id": record.id,
                     "prompt": record.prompt,
                     "lengths": list(record.output_lengths),
+                    "censored": list(record.censored),
                     "source": source.name,
                 }
                 for source in sources
