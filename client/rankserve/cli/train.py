@@ -81,7 +81,7 @@ def describe(figures: dict[str, float]) -> str:
             f" (ceiling {figures['ceiling_mean']:.3f}, another sample {figures['ceiling_sample']:.3f}; "
             f"against the mean of the samples {figures['kendall_tau_mean']:.3f})"
         )
-    minilm = figures.get("baseline_minilm_ridge")
+    minilm = figures.get("baseline_minilm")
     return (
         f"{line}; baselines: TF-IDF + ridge {figures['baseline_tfidf_ridge']:.3f}, "
         f"prompt length {figures['baseline_prompt_length']:.3f}, MiniLM + ridge "

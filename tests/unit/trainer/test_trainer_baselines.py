@@ -73,10 +73,10 @@ def test_minilm_is_a_baseline_where_it_is_installed(
     scores = [-record.mean_length for record in judged]
     absent = assess(scores, judged, train if learn_elsewhere else ())
     assert absent["baseline_minilm_absent"] == 1
-    assert "baseline_minilm_ridge" not in absent
+    assert "baseline_minilm" not in absent
     monkeypatch.setattr(evaluation, "minilm_folder", lambda: encoder)
     figures = assess(scores, judged, train if learn_elsewhere else ())
-    assert 0.4 < figures["baseline_minilm_ridge"] < 1
+    assert 0.4 < figures["baseline_minilm"] < 1
     assert "baseline_minilm_absent" not in figures
 
 

