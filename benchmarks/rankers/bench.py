@@ -1,0 +1,137 @@
+"""What every section is given, and what is written down beside its figures."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rankserve.client.load.machine import describe_machine
+from rankserve.trainer.config import TrainConfig, load_config
+from rankserve.trainer.progress import Progress
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "benchmarks" / "configs"
+OUTPUT = ROOT / "out" / "rankers"
+PAGE = ROOT / "docs" / "rankers.md"
+
+PACKAGES = ("rankserve", "torch", "transformers", "onnxruntime", "onnxruntime-gpu", "scikit-learn", "numpy")
+# A trial trains on so little that its figures mean nothing, and its run folders are kept apart.
+_TRIAL_PROMPTS = 600
+_TRIAL_SPLIT = (0.6, 0.2, 0.2)
+
+
+@dataclass(slots=True, frozen=True)
+class Bench:
+    """Attributes:
+    output: folder of each section's JSON and of the exported rankers.
+    runs: folder of run folders, ``NAME-seedN`` with the name from the config.
+    seeds: of the training runs.
+    quick: a trial on few prompts.
+    progress: called with a line of text now and then.
+    """
+
+    output: Path
+    runs: Path
+    seeds: tuple[int, ...]
+    quick: bool
+    progress: Progress
+
+    @property
+    def models(self) -> Path:
+        """The repository of exported rankers."""
+        return self.output / "models"
+
+    def load(self, path: Path, seed: int) -> TrainConfig:
+        """A config with this seed; made small if this is a trial.
+
+        Raises:
+            ConfigError: it cannot be used.
+            OSError: it cannot be read.
+        """
+        config = load_config(path, seed=seed)
+        return trial(config) if self.quick else config
+
+
+@dataclass(slots=True, frozen=True)
+class Conditions:
+    """How figures came about.
+
+    Attributes:
+        command: that printed them.
+        machine: that they were computed on.
+        versions: of Python and the packages that matter.
+        commit: of the code; ends in "-dirty" where files had been edited since.
+        date: of the day, in UTC.
+        quick: whether it was a trial.
+    """
+
+    command: str
+    machine: str
+    versions: dict[str, str]
+    commit: str
+    date: str
+    quick: bool
+
+    @classmethod
+    def now(cls, bench: Bench, arguments: Sequence[str]) -> "Conditions":
+        return cls(
+            command=f"python -m benchmarks.rankers {shlex.join(arguments)}",
+            machine=describe_machine(),
+            versions=_versions(),
+            commit=_commit(),
+            date=f"{datetime.now(UTC):%Y-%m-%d}",
+            quick=bench.quick,
+        )
+
+    def __str__(self) -> str:
+        versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        return f"`{self.command}`, {self.date}, commit {self.commit}. {self.machine}; {versions}."
+
+
+def trial(config: TrainConfig) -> TrainConfig:
+    """The same on few prompts, once, without auxiliary sources, and without teachers, which come from runs."""
+    limited = [
+        source.model_copy(update={"limit": min(source.limit or _TRIAL_PROMPTS, _TRIAL_PROMPTS)})
+        for source in config.sources
+        if not source.auxiliary
+    ]
+    once = config.optimisation.model_copy(update={"epochs": 1, "evaluations_per_epoch": 1})
+    return config.model_copy(
+        update={"sources": limited, "split": _TRIAL_SPLIT, "distillation": None, "optimisation": once}
+    )
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the project's root, where it is within."""
+    path = path.absolute()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def to_stderr(line: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"Python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _commit() -> str:
+    """Empty outside a repository, such as in an unpacked archive."""
+    found = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
