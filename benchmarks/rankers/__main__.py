@@ -24,9 +24,9 @@ from rankserve.exporter.errors import ExportError
 from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 from rankserve.trainer.config import ConfigError
+from rankserve.trainer.data.sources import DataError
 from rankserve.trainer.model import RankerModelError
-from rankserve.trainer.run_folder import RunError
-from rankserve.trainer.sources import DataError
+from rankserve.trainer.training.run_folder import RunError
 
 # What a user can put right; each message says how.
 _ERRORS = (

@@ -8,8 +8,8 @@ from benchmarks.rankers.held_out import HeldOut
 from benchmarks.rankers.tau import Numbers
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.baselines import linear_scores, minilm_scores, prompt_length_scores
-from rankserve.trainer.sentence_embeddings import PACKAGE, minilm_folder
+from rankserve.trainer.evaluation.baselines import linear_scores, minilm_scores, prompt_length_scores
+from rankserve.trainer.evaluation.sentence_embeddings import PACKAGE, minilm_folder
 
 LINEAR = "TF-IDF + ridge"
 LINEAR_WITH_AUXILIARY = "TF-IDF + ridge, auxiliary lengths too"

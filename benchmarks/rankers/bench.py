@@ -94,7 +94,7 @@ class Conditions:
 
 
 def trial(config: TrainConfig) -> TrainConfig:
-    """The same on few prompts, once, without auxiliary sources, and without teachers, which come from runs."""
+    """The same on few prompts, once, without auxiliary sources and without teachers."""
     limited = [
         source.model_copy(update={"limit": min(source.limit or _TRIAL_PROMPTS, _TRIAL_PROMPTS)})
         for source in config.sources

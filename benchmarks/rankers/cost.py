@@ -114,7 +114,7 @@ def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
 
 
 def _linear(judged: HeldOut) -> Pipeline:
-    """As ``rankserve.trainer.baselines`` fits it."""
+    """As ``rankserve.trainer.evaluation.baselines`` fits it."""
     pipeline = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), Ridge(alpha=1.0))
     return pipeline.fit(
         [record.prompt for record in judged.train], np.log([record.mean_length for record in judged.train])

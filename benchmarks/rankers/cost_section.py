@@ -55,13 +55,13 @@ def _shows(cost: Cost) -> str:
     )
     default = by_name.get(cost.default)
     if default is None:
-        return f"{text} The shipped default, {cost.default}, was not exported."
+        return f"{text} That of the shipped default, {cost.default}, was not exported."
     where = [
         f"{'on' if default.name in names else 'not on'} the frontier of {kind}"
         for kind, names in _on_frontier(cost).items()
     ]
     return (
-        f"{text} The shipped default, {default.name}, has tau {default.tau} at "
+        f"{text} The architecture of the shipped default, {default.name}, has tau {default.tau} at "
         f"{default.speed.alone_p50_us:,.0f} µs and {default.speed.batched_us:,.0f} µs, and is "
         f"{' and '.join(where)}."
     )
@@ -71,11 +71,11 @@ def _setting(cost: Cost) -> str:
     return (
         f"*Setting:* variants of `{cost.base}` in everything but the model (from scratch at a learning rate "
         f"of 5e-4), seed {cost.seed}, exported in int8; tau against the single sample of {cost.prompts:,} "
-        "test prompts, with its 95 % bootstrap interval over prompts. Timed on one core (`sched_setaffinity`), "
-        "text in, score out, tokenizer included, as the server scores (`OnnxScorer`, one thread), in "
-        f"{cost.effort.rounds} rounds in each of which all take turns: {cost.effort.alone} prompts one at a "
-        f"time, and the whole test split in calls of {BATCH}. Medians over rounds. The linear model runs in "
-        f"scikit-learn, called with as many prompts. {cost.conditions}"
+        "test prompts, with its 95 % bootstrap interval over prompts. Timed on one core "
+        "(`sched_setaffinity`), text in, score out, tokenizer included, as the server scores (`OnnxScorer`, "
+        f"one thread), in {cost.effort.rounds} rounds in each of which all take turns: {cost.effort.alone} "
+        f"prompts one at a time, and the whole test split in calls of {BATCH}. Medians over rounds. The "
+        f"linear model runs in scikit-learn, called with as many prompts. {cost.conditions}"
     )
 
 

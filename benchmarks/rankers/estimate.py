@@ -16,7 +16,7 @@ from rankserve.trainer.config import (
     TrainConfig,
     TransplantConfig,
 )
-from rankserve.trainer.sources import read_source
+from rankserve.trainer.data.sources import read_source
 
 CORES = 2
 # Measured with an OPT of 6 layers x 384 in bf16, on a core of the machine that this was written on.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rankserve.records.jsonl import read_jsonl
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.config import FileSource, Source, TrainConfig
-from rankserve.trainer.data import load_sources
-from rankserve.trainer.metrics import lengths_matrix
-from rankserve.trainer.sources import DataError
+from rankserve.trainer.data.loading import load_sources
+from rankserve.trainer.data.sources import DataError
+from rankserve.trainer.evaluation.metrics import lengths_matrix
 
 Numbers = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from benchmarks.rankers.versions import Version, published
 from numpy.typing import ArrayLike
 
 from rankserve.trainer.config import ConfigError, TrainConfig
-from rankserve.trainer.metrics import kendall_tau
+from rankserve.trainer.evaluation.metrics import kendall_tau
 
 
 @dataclass(slots=True, frozen=True)

@@ -55,9 +55,9 @@ def _setting(quality: Quality) -> str:
     return (
         f"*Setting:* {quality.prompts:,} test prompts of {quality.source}, held out by the hash of their "
         f"ids. {samples}Means over seeds {', '.join(map(str, quality.seeds))}; in brackets the 95 % "
-        "bootstrap interval of that mean over prompts (the same resamples for all). It does not hold how seeds "
-        "differ: that is in a column of its own. Baselines learn from the whole training split. A checkpoint is "
-        f"chosen on the validation split. {quality.conditions}"
+        "bootstrap interval of that mean over prompts (the same resamples for all). It does not hold how "
+        "seeds differ: that is in a column of its own. Baselines learn from the whole training split. A "
+        f"checkpoint is chosen on the validation split. {quality.conditions}"
     )
 
 

@@ -10,10 +10,10 @@ from benchmarks.rankers.bench import Bench, relative
 from benchmarks.rankers.estimate import announcement
 
 from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.run_folder import RunError, RunFolder
-from rankserve.trainer.sources import source_files
+from rankserve.trainer.data.sources import source_files
 from rankserve.trainer.trained_ranker import TrainedRanker
-from rankserve.trainer.training import train
+from rankserve.trainer.training.run import train
+from rankserve.trainer.training.run_folder import RunError, RunFolder
 
 
 @dataclass(slots=True, frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rankserve.trainer.bootstrap import interval, resampled_taus
-from rankserve.trainer.metrics import kendall_tau
+from rankserve.trainer.evaluation.bootstrap import interval, resampled_taus
+from rankserve.trainer.evaluation.metrics import kendall_tau
 
 Numbers = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ from benchmarks.rankers.models import describe
 from benchmarks.rankers.runs import Run, trained
 from benchmarks.rankers.tau import Tau, tau
 
-from rankserve.trainer.baselines import linear_scores
 from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.data import normalised
-from rankserve.trainer.sources import DataError
+from rankserve.trainer.data.loading import normalised
+from rankserve.trainer.data.sources import DataError
+from rankserve.trainer.evaluation.baselines import linear_scores
 
 
 @dataclass(slots=True, frozen=True)

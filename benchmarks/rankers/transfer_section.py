@@ -34,9 +34,10 @@ def _shows(transfer: Transfer) -> str:
         f"A ranker that is tested on the set it was trained on has tau {_mean_tau(own.values()):.3f} on "
         f"average, on another set {_mean_tau(others):.3f}: {_between(most)} keeps the most of what the "
         f"test set's own ranker has ({of(most)}), {_between(least)} the least ({of(least)}). In "
-        f"{len(no_order)} of these {len(others)} cells the interval reaches down to 0. The ranker is above {LINEAR} in {len(better)} "
-        f"of all {len(transfer.cells)} cells, by {_mean_gain(own.values()):+.3f} on average where both were "
-        f"trained on the set and by {_mean_gain(others):+.3f} where they were not."
+        f"{len(no_order)} of these {len(others)} cells the interval reaches down to 0. The ranker is "
+        f"above {LINEAR} in {len(better)} of all {len(transfer.cells)} cells, by "
+        f"{_mean_gain(own.values()):+.3f} on average where both were trained on the set and "
+        f"by {_mean_gain(others):+.3f} where they were not."
     )
 
 
@@ -63,8 +64,9 @@ def _setting(transfer: Transfer) -> str:
         f"*Setting:* `{transfer.config}`, one ranker for each set ({transfer.model}), {transfer.epochs} "
         f"epochs, prompts cut at {transfer.max_length} tokens, seed {transfer.seed}; training prompts: "
         f"{trained_on}. tau-b against one sample, the hottest where there are several, with its 95 % "
-        "bootstrap interval over test prompts; in fp32. Left out of the test, because the ranker was trained on them: "
-        f"{left_out or 'none'}. The linear model is trained on the same prompts, whole. {transfer.conditions}"
+        "bootstrap interval over test prompts; in fp32. Left out of the test, because the "
+        f"ranker was trained on them: {left_out or 'none'}. "
+        f"The linear model is trained on the same prompts, whole. {transfer.conditions}"
     )
 
 
