@@ -81,7 +81,7 @@ def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
     exported = {name: published(bench, each) for name, each in runs.items()}
     versions = {name: each for name, each in exported.items() if isinstance(each, Version)}
     judged = held_out(configs[next(iter(configs))])
-    linear = _linear(judged)
+    linear = linear_model(judged)
     effort = TRIAL_EFFORT if bench.quick else EFFORT
     bench.progress(f"timing {len(versions) + 1} rankers on one core, {effort.rounds} rounds")
     speeds = measure_on_one_core(
@@ -113,7 +113,7 @@ def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
     )
 
 
-def _linear(judged: HeldOut) -> Pipeline:
+def linear_model(judged: HeldOut) -> Pipeline:
     """As ``rankserve.trainer.evaluation.baselines`` fits it."""
     pipeline = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), Ridge(alpha=1.0))
     return pipeline.fit(
