@@ -27,17 +27,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from rankserve.client.load.machine import describe_machine, package_versions
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.baselines import linear_scores, minilm_scores, prompt_length_scores
-from rankserve.trainer.bootstrap import interval, resampled_taus
 from rankserve.trainer.config import ConfigError, LossConfig, TrainConfig, load_config, parse_config
-from rankserve.trainer.data import DataError, SourceData, load_sources
-from rankserve.trainer.evaluation import MINILM_PROMPTS
-from rankserve.trainer.metrics import ceilings, lengths_matrix, tau_report
+from rankserve.trainer.data.loading import DataError, SourceData, load_sources
+from rankserve.trainer.evaluation.assessment import MINILM_PROMPTS
+from rankserve.trainer.evaluation.baselines import linear_scores, minilm_scores, prompt_length_scores
+from rankserve.trainer.evaluation.bootstrap import interval, resampled_taus
+from rankserve.trainer.evaluation.metrics import ceilings, lengths_matrix, tau_report
+from rankserve.trainer.evaluation.sentence_embeddings import minilm_folder
 from rankserve.trainer.model import RankerModelError
-from rankserve.trainer.run_folder import RunError
-from rankserve.trainer.sentence_embeddings import minilm_folder
 from rankserve.trainer.trained_ranker import TrainedRanker
-from rankserve.trainer.training import train
+from rankserve.trainer.training.run import train
+from rankserve.trainer.training.run_folder import RunError
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"

@@ -29,8 +29,8 @@ from rankserve.records.prompts import read_prompts, split_of
 from rankserve.records.results import Run, write_run
 from rankserve.records.workload import WorkloadRecord, read_workload
 from rankserve.server.scheduling.policies import AgedRanking
-from rankserve.trainer.baselines import linear_scores, prompt_length_scores
-from rankserve.trainer.metrics import kendall_tau
+from rankserve.trainer.evaluation.baselines import linear_scores, prompt_length_scores
+from rankserve.trainer.evaluation.metrics import kendall_tau
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"

@@ -13,8 +13,8 @@ from rankserve.records.prompts import PromptRecord, read_prompts, split_of
 from rankserve.records.ranker_version import MODEL, version_numbers
 from rankserve.server.ranking.calibration import expected_tokens
 from rankserve.server.ranking.session import OnnxScorer
-from rankserve.trainer.baselines import linear_scores, prompt_length_scores
-from rankserve.trainer.metrics import kendall_tau
+from rankserve.trainer.evaluation.baselines import linear_scores, prompt_length_scores
+from rankserve.trainer.evaluation.metrics import kendall_tau
 
 
 def held_out(bench: Bench, data_set: DataSet) -> Prompts:

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-import rankserve.trainer.training
+import rankserve.trainer.training.run
 from rankserve.cli.main import app
-from rankserve.trainer.run_folder import RunFolder
+from rankserve.trainer.training.run_folder import RunFolder
 
 PLANS = ("reading", "writing", "training", "writing", "training", "finishing")
 
@@ -86,5 +86,5 @@ def main(config: str, folder: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    assert rankserve.trainer.training
+    assert rankserve.trainer.training.run
     main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

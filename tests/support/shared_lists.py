@@ -12,13 +12,13 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from transformers import OPTConfig
 
-from rankserve.trainer.collation import ListCollator, score_list
 from rankserve.trainer.config import LossConfig
-from rankserve.trainer.distributed import Processes
-from rankserve.trainer.list_scorer import ListScorer
-from rankserve.trainer.lists import RankedList, RankedPrompt
+from rankserve.trainer.data.lists import RankedList, RankedPrompt
 from rankserve.trainer.losses import make_loss
 from rankserve.trainer.model import RankerModel
+from rankserve.trainer.training.collation import ListCollator, score_list
+from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.list_scorer import ListScorer
 
 # Of one prompt a process, of fewer prompts than processes, of shares that differ, of several parts each.
 LIST_SIZES = (3, 2, 7, 40)

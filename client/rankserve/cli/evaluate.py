@@ -34,8 +34,8 @@ def evaluate(
     Prompts that a run was trained on are left out and counted.
     """
     with needs_extra("trainer"):
-        from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
-        from rankserve.trainer.data import DataError
+        from rankserve.trainer.data.loading import DataError
+        from rankserve.trainer.evaluation.checkpoint import evaluate_checkpoint
         from rankserve.trainer.model import RankerModelError
 
     from rankserve.cli.train import describe

@@ -37,12 +37,12 @@ def train(
     """
     with needs_extra("trainer"):
         from rankserve.trainer.config import ConfigError, load_config
-        from rankserve.trainer.data import DataError
-        from rankserve.trainer.distributed import PeerError, is_first_process
+        from rankserve.trainer.data.loading import DataError
         from rankserve.trainer.model import RankerModelError
         from rankserve.trainer.recipes import find_config
-        from rankserve.trainer.run_folder import RunError
-        from rankserve.trainer.training import train as run_training
+        from rankserve.trainer.training.distributed import PeerError, is_first_process
+        from rankserve.trainer.training.run import train as run_training
+        from rankserve.trainer.training.run_folder import RunError
 
     from rankserve.records.jsonl import RecordError
 

@@ -8,11 +8,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer import evaluation, sentence_embeddings
-from rankserve.trainer.baselines import linear_scores, minilm_scores, minilm_scores_cross_validated
-from rankserve.trainer.evaluation import assess
-from rankserve.trainer.metrics import kendall_tau
-from rankserve.trainer.sentence_embeddings import PACKAGE, embed, minilm_folder
+from rankserve.trainer.evaluation import assessment, sentence_embeddings
+from rankserve.trainer.evaluation.assessment import assess
+from rankserve.trainer.evaluation.baselines import linear_scores, minilm_scores, minilm_scores_cross_validated
+from rankserve.trainer.evaluation.metrics import kendall_tau
+from rankserve.trainer.evaluation.sentence_embeddings import PACKAGE, embed, minilm_folder
 
 LENGTHS = {"tiny": 5, "short": 40, "medium": 150, "long": 600}
 
@@ -74,7 +74,7 @@ def test_minilm_is_a_baseline_where_it_is_installed(
     absent = assess(scores, judged, train if learn_elsewhere else ())
     assert absent["baseline_minilm_absent"] == 1
     assert "baseline_minilm" not in absent
-    monkeypatch.setattr(evaluation, "minilm_folder", lambda: encoder)
+    monkeypatch.setattr(assessment, "minilm_folder", lambda: encoder)
     figures = assess(scores, judged, train if learn_elsewhere else ())
     assert 0.4 < figures["baseline_minilm"] < 1
     assert "baseline_minilm_absent" not in figures
@@ -87,9 +87,9 @@ def test_no_more_prompts_are_embedded_than_the_bound(encoder: Path, monkeypatch:
         counts.append(len(prompts))
         return embed(prompts, folder)
 
-    monkeypatch.setattr(evaluation, "MINILM_PROMPTS", 50)
-    monkeypatch.setattr(evaluation, "minilm_folder", lambda: encoder)
-    monkeypatch.setattr("rankserve.trainer.baselines.embed", counted)
+    monkeypatch.setattr(assessment, "MINILM_PROMPTS", 50)
+    monkeypatch.setattr(assessment, "minilm_folder", lambda: encoder)
+    monkeypatch.setattr("rankserve.trainer.evaluation.baselines.embed", counted)
     judged = records(80, seed=1)
     figures = assess([-record.mean_length for record in judged], judged, records(200))
     assert counts == [50, 50]

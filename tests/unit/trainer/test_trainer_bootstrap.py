@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankserve.trainer import bootstrap
-from rankserve.trainer.bootstrap import tau_intervals
-from rankserve.trainer.metrics import tau_report
+from rankserve.trainer.evaluation import bootstrap
+from rankserve.trainer.evaluation.bootstrap import tau_intervals
+from rankserve.trainer.evaluation.metrics import tau_report
 
 
 def made(count: int, samples: int = 3, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

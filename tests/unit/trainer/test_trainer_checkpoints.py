@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rankserve.trainer.checkpoints import Checkpoints
+from rankserve.trainer.training.checkpoints import Checkpoints
 
 
 def write(checkpoints: Checkpoints, step: int, *, whole: bool = True) -> None:
@@ -45,7 +45,7 @@ def test_one_that_was_cut_off_while_it_was_removed_does_not_count(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("rankserve.trainer.checkpoints.shutil.rmtree", killed)
+        patch.setattr("rankserve.trainer.training.checkpoints.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             checkpoints.complete(2, keep=None)
     assert checkpoints.of_step(1).is_dir()

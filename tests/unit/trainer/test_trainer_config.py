@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rankserve.trainer.config import ConfigError, FileSource, load_config
+from rankserve.trainer.data.sources import read_source
 from rankserve.trainer.recipes import find_config, recipe_names
-from rankserve.trainer.sources import read_source
 
 MINIMAL = 'name = "x"\n[[sources]]\nkind = "synthetic"\nname = "s"\nlicence = "MIT"\ncount = 9\n'
 

@@ -10,9 +10,9 @@ import pytest
 from rankserve.records.jsonl import RecordError
 from rankserve.records.prompts import PromptRecord, split_of
 from rankserve.trainer.config import FileSource, HubSource, SyntheticSource, TrainConfig
-from rankserve.trainer.data import load_sources, normalised
-from rankserve.trainer.lists import ListDataset, RankedList, RankedPrompt
-from rankserve.trainer.sources import DataError, read_source
+from rankserve.trainer.data.lists import ListDataset, RankedList, RankedPrompt
+from rankserve.trainer.data.loading import load_sources, normalised
+from rankserve.trainer.data.sources import DataError, read_source
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import read_prompts
 from rankserve.trainer.config import ConfigError, TrainConfig, parse_config
-from rankserve.trainer.data import DataError
+from rankserve.trainer.data.loading import DataError
+from rankserve.trainer.evaluation.metrics import kendall_tau
 from rankserve.trainer.labels import ListLabels
 from rankserve.trainer.losses import Distillation
-from rankserve.trainer.metrics import kendall_tau
 from rankserve.trainer.trained_ranker import TrainedRanker
-from rankserve.trainer.training import train
+from rankserve.trainer.training.run import train
 
 WORD_LENGTHS = {"word": 4, "sentence": 20, "paragraph": 90, "page": 400, "chapter": 1500}
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from transformers import BertConfig, OPTConfig
 
-from rankserve.trainer.list_scorer import ListScorer
 from rankserve.trainer.model import RankerModel, RankerModelError
+from rankserve.trainer.training.list_scorer import ListScorer
 
 
 def scorer(extra_heads: int = 0) -> ListScorer:

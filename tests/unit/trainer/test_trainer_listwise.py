@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import OPTConfig, TrainerCallback
 
-from rankserve.trainer.checkpoints import Checkpoints
-from rankserve.trainer.collation import ListCollator, score_list
 from rankserve.trainer.config import ConfigError, LossConfig, TrainConfig
-from rankserve.trainer.distributed import Processes
-from rankserve.trainer.list_scorer import ListScorer
-from rankserve.trainer.lists import ListDataset, RankedPrompt
-from rankserve.trainer.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.data.lists import ListDataset, RankedPrompt
 from rankserve.trainer.losses import make_loss
 from rankserve.trainer.model import RankerModel
+from rankserve.trainer.training.checkpoints import Checkpoints
+from rankserve.trainer.training.collation import ListCollator, score_list
+from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.list_scorer import ListScorer
+from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
 
 LOSS = make_loss(LossConfig())
 

@@ -3,8 +3,8 @@ import pytest
 
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.batches import pad, parts_by_length
-from rankserve.trainer.evaluation import assess, weighted_mean
-from rankserve.trainer.metrics import ceilings, kendall_tau, lengths_matrix, tau_report
+from rankserve.trainer.evaluation.assessment import assess, weighted_mean
+from rankserve.trainer.evaluation.metrics import ceilings, kendall_tau, lengths_matrix, tau_report
 
 
 def test_a_good_ranker_is_positive() -> None:

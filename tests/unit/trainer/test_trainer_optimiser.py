@@ -3,9 +3,9 @@ import torch
 from transformers import BertConfig, OPTConfig, PretrainedConfig
 
 from rankserve.trainer.config import OptimisationConfig
-from rankserve.trainer.list_scorer import ListScorer
 from rankserve.trainer.model import RankerModel
-from rankserve.trainer.optimiser import make_optimiser
+from rankserve.trainer.training.list_scorer import ListScorer
+from rankserve.trainer.training.optimiser import make_optimiser
 
 OPT = OPTConfig(  # type: ignore[no-untyped-call]
     vocab_size=20,

@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from rankserve.trainer.metrics import ceilings, kendall_tau, lengths_matrix
+from rankserve.trainer.evaluation.metrics import ceilings, kendall_tau, lengths_matrix
 from rankserve.trainer.synthetic import LONGEST_ANSWER, TemplateSet, generate
-from rankserve.trainer.synthetic_tasks import TASKS, Task
-from rankserve.trainer.synthetic_templates import (
+from rankserve.trainer.synthetic.tasks import TASKS, Task
+from rankserve.trainer.synthetic.templates import (
     ACTION_FRAMES,
     CLOSERS,
     FRAMES_HELD_OUT,
@@ -20,7 +20,7 @@ from rankserve.trainer.synthetic_templates import (
     PHRASE_FRAMES,
     SIZES,
 )
-from rankserve.trainer.synthetic_wording import training_template, with_surroundings, with_wish
+from rankserve.trainer.synthetic.wording import training_template, with_surroundings, with_wish
 
 both_sets = pytest.mark.parametrize("templates", ["training", "held_out"])
 

@@ -11,8 +11,8 @@ import pytest
 from pyarrow import parquet
 
 from rankserve.trainer.config import TrainConfig, parse_config
-from rankserve.trainer.data import load_sources
-from rankserve.trainer.sources import DataError, read_source
+from rankserve.trainer.data.loading import load_sources
+from rankserve.trainer.data.sources import DataError, read_source
 
 
 def config_of(path: str, **settings: Any) -> TrainConfig:
@@ -127,7 +127,7 @@ _MEASURE = """
 import json, resource, sys
 from pathlib import Path
 from rankserve.trainer.config import parse_config
-from rankserve.trainer.data import load_sources
+from rankserve.trainer.data.loading import load_sources
 import pyarrow.parquet
 
 def peak():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.arrow_store import BATCH_ROWS
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
-from rankserve.trainer.lists import RankedPrompt
+from rankserve.trainer.data.arrow_store import BATCH_ROWS
+from rankserve.trainer.data.lists import RankedPrompt
+from rankserve.trainer.data.prompt_store import StoredPrompts, write_prompts
+from rankserve.trainer.data.token_store import TokenisedPrompts, write_tokens
 from rankserve.trainer.progress import Counter
-from rankserve.trainer.prompt_store import StoredPrompts, write_prompts
-from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
 
 RECORDS = [
     PromptRecord(f"r{i}", f"say {i}", tuple(range(1, 2 + i % 3)), censored=(i % 2 == 0,) * (1 + i % 3))

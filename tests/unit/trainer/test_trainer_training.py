@@ -16,13 +16,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTC
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import prompt_id, read_prompts
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
-from rankserve.trainer.checkpoint_evaluation import evaluate_checkpoint
 from rankserve.trainer.config import TrainConfig, parse_config
-from rankserve.trainer.data import DataError, data_digest, load_sources
+from rankserve.trainer.data.loading import DataError, data_digest, load_sources
+from rankserve.trainer.evaluation.checkpoint import evaluate_checkpoint
 from rankserve.trainer.model import RankerModel, RankerModelError
-from rankserve.trainer.run_folder import RunError, RunFolder
 from rankserve.trainer.synthetic import generate
-from rankserve.trainer.training import train
+from rankserve.trainer.training.run import train
+from rankserve.trainer.training.run_folder import RunError, RunFolder
 
 LENGTHS = {"word": 4, "sentence": 20, "paragraph": 90, "page": 400, "chapter": 1500}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from rankserve.trainer.weight_average import WeightAverage
+from rankserve.trainer.training.weight_average import WeightAverage
 
 
 def set_weight(model: nn.Linear, value: float) -> None:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from rankserve.trainer.batches import pad, parts_by_length
-from rankserve.trainer.distributed import Processes
 from rankserve.trainer.model import RankerModel
+from rankserve.trainer.training.distributed import Processes
 
 
 def score_encoded(

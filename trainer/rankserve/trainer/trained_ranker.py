@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from rankserve.trainer.backbones.tokenizers import load_tokenizer
 from rankserve.trainer.batches import encode
 from rankserve.trainer.model import RankerModel, RankerModelError
-from rankserve.trainer.run_folder import RunFolder
 from rankserve.trainer.scoring import score_encoded
+from rankserve.trainer.training.run_folder import RunFolder
 
 
 @dataclass(slots=True, frozen=True)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 from rankserve.records.prompts import PromptRecord, prompt_id
-from rankserve.trainer import synthetic_words as words
-from rankserve.trainer.synthetic_tasks import TASKS, Task
-from rankserve.trainer.synthetic_templates import FRAMES_HELD_OUT, SIZES, Size
-from rankserve.trainer.synthetic_wording import training_template, with_surroundings, with_wish
+from rankserve.trainer.synthetic import words
+from rankserve.trainer.synthetic.tasks import TASKS, Task
+from rankserve.trainer.synthetic.templates import FRAMES_HELD_OUT, SIZES, Size
+from rankserve.trainer.synthetic.wording import training_template, with_surroundings, with_wish
 
 TemplateSet = Literal["training", "held_out"]
 

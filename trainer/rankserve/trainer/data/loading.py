@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from rankserve.records.prompts import SPLITS, PromptRecord, split_of
 from rankserve.trainer.config import Source, TableSource, TrainConfig
+from rankserve.trainer.data.prompt_store import StoredPrompts, write_prompts
+from rankserve.trainer.data.sources import DataError, read_source, source_files
 from rankserve.trainer.progress import Counter, Progress
-from rankserve.trainer.prompt_store import StoredPrompts, write_prompts
-from rankserve.trainer.sources import DataError, read_source, source_files
 
 __all__ = ["DataError", "SourceData", "data_digest", "load_sources", "open_sources"]
 

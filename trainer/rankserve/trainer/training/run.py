@@ -18,20 +18,20 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from rankserve.trainer.backbones import load_backbone
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.data import SourceData, data_digest, load_sources, open_sources
-from rankserve.trainer.distributed import Processes
-from rankserve.trainer.evaluation import assess, weighted_mean
-from rankserve.trainer.list_scorer import ListScorer
-from rankserve.trainer.lists import ListDataset
-from rankserve.trainer.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.data.lists import ListDataset
+from rankserve.trainer.data.loading import SourceData, data_digest, load_sources, open_sources
+from rankserve.trainer.data.token_store import TokenisedPrompts, write_tokens
+from rankserve.trainer.evaluation.assessment import assess, weighted_mean
+from rankserve.trainer.evaluation.metrics import lengths_matrix
 from rankserve.trainer.losses import Distillation, Loss, make_loss
-from rankserve.trainer.metrics import lengths_matrix
 from rankserve.trainer.model import RankerModel
 from rankserve.trainer.progress import Counter, Progress
-from rankserve.trainer.run_folder import RunFolder
 from rankserve.trainer.scoring import score_encoded
-from rankserve.trainer.teachers import write_teacher_scores
-from rankserve.trainer.token_store import TokenisedPrompts, write_tokens
+from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.list_scorer import ListScorer
+from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.training.run_folder import RunFolder
+from rankserve.trainer.training.teachers import write_teacher_scores
 
 # A tokenizer, the linear baseline and the scale of a loss are fitted to a sample, where there is more.
 _TOKENIZER_PROMPTS = 100_000

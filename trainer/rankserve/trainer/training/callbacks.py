@@ -13,11 +13,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from rankserve.trainer.checkpoints import Checkpoints
-from rankserve.trainer.distributed import Processes
-from rankserve.trainer.list_scorer import ListScorer
 from rankserve.trainer.progress import Progress
-from rankserve.trainer.weight_average import WeightAverage
+from rankserve.trainer.training.checkpoints import Checkpoints
+from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.list_scorer import ListScorer
+from rankserve.trainer.training.weight_average import WeightAverage
 
 
 class Patience(EarlyStoppingCallback):

@@ -6,8 +6,8 @@ from typing import Any
 
 from rankserve.records.prompts import PromptRecord, parse_prompt, read_prompts
 from rankserve.trainer.config import FileSource, HubSource, Source, TableSource
+from rankserve.trainer.data.tables import TableError, read_rows, table_columns
 from rankserve.trainer.synthetic import generate
-from rankserve.trainer.tables import TableError, read_rows, table_columns
 
 # Of those that a table may have, what we read.
 _COLUMNS = ("id", "prompt", "output_tokens", "lengths", "censored")

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.baselines import (
+from rankserve.trainer.evaluation.baselines import (
     linear_scores,
     linear_scores_cross_validated,
     minilm_scores,
     minilm_scores_cross_validated,
     prompt_length_scores,
 )
-from rankserve.trainer.bootstrap import tau_intervals
-from rankserve.trainer.metrics import ceilings, lengths_matrix, tau_report
-from rankserve.trainer.sentence_embeddings import minilm_folder
+from rankserve.trainer.evaluation.bootstrap import tau_intervals
+from rankserve.trainer.evaluation.metrics import ceilings, lengths_matrix, tau_report
+from rankserve.trainer.evaluation.sentence_embeddings import minilm_folder
 
 # An embedding costs about 10 ms of a core: so many are made to train on, and so many to judge by.
 MINILM_PROMPTS = 4_000

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.arrow_store import BATCH_ROWS, map_batches, write_rows
 from rankserve.trainer.batches import encode
-from rankserve.trainer.lists import RankedPrompt
+from rankserve.trainer.data.arrow_store import BATCH_ROWS, map_batches, write_rows
+from rankserve.trainer.data.lists import RankedPrompt
 from rankserve.trainer.progress import Counter
 
 _SCHEMA = pa.schema(

@@ -6,8 +6,8 @@ length (task, number, size) wherever they stand.
 
 import random
 
-from rankserve.trainer.synthetic_tasks import Task
-from rankserve.trainer.synthetic_templates import (
+from rankserve.trainer.synthetic.tasks import Task
+from rankserve.trainer.synthetic.templates import (
     ACTION_FRAMES,
     CLOSERS,
     OPENERS,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rankserve.records.prompts import PromptRecord, prompt_id
 from rankserve.trainer.config import DistillationConfig
-from rankserve.trainer.data import DataError, SourceData
+from rankserve.trainer.data.loading import DataError, SourceData
 from rankserve.trainer.progress import Counter, Progress
 from rankserve.trainer.trained_ranker import TrainedRanker
 

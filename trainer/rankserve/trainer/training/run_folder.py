@@ -25,10 +25,10 @@ from transformers import PreTrainedTokenizerFast
 
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import prompt_id
-from rankserve.trainer.checkpoints import Checkpoints
 from rankserve.trainer.config import TrainConfig
-from rankserve.trainer.data import SourceData
+from rankserve.trainer.data.loading import SourceData
 from rankserve.trainer.model import RankerModel
+from rankserve.trainer.training.checkpoints import Checkpoints
 
 
 class RunError(ValueError):

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.arrow_store import BATCH_ROWS, read_batches, write_rows
+from rankserve.trainer.data.arrow_store import BATCH_ROWS, read_batches, write_rows
 
 _SCHEMA = pa.schema(
     [

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rankserve.trainer.metrics import kendall_tau
+from rankserve.trainer.evaluation.metrics import kendall_tau
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95

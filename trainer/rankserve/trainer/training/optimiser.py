@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rankserve.trainer.config import OptimisationConfig
-from rankserve.trainer.list_scorer import ListScorer
+from rankserve.trainer.training.list_scorer import ListScorer
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 _BELOW_THE_LAYERS = re.compile(r"embed|project_in|\bwte\b|\bwpe\b")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankserve.records.prompts import PromptRecord, prompt_id
-from rankserve.trainer.data import DataError
-from rankserve.trainer.evaluation import assess
+from rankserve.trainer.data.loading import DataError
+from rankserve.trainer.evaluation.assessment import assess
 from rankserve.trainer.trained_ranker import TrainedRanker
 
 

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from rankserve.trainer.batches import pad, parts_by_length
-from rankserve.trainer.distributed import Processes
+from rankserve.trainer.data.lists import RankedList
 from rankserve.trainer.labels import ListLabels
-from rankserve.trainer.lists import RankedList
 from rankserve.trainer.losses import Loss
+from rankserve.trainer.training.distributed import Processes
 
 
 class ListCollator:

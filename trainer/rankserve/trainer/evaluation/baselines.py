@@ -12,7 +12,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from rankserve.records.prompts import PromptRecord
-from rankserve.trainer.sentence_embeddings import embed
+from rankserve.trainer.evaluation.sentence_embeddings import embed
 
 
 def prompt_length_scores(records: Sequence[PromptRecord]) -> NDArray[np.float64]:

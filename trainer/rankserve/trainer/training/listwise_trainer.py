@@ -13,18 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
-from rankserve.trainer.checkpoints import Checkpoints
-from rankserve.trainer.collation import ListCollator, score_list
 from rankserve.trainer.config import ConfigError, TrainConfig
-from rankserve.trainer.distributed import Processes
-from rankserve.trainer.list_scorer import ListScorer
-from rankserve.trainer.lists import ListDataset, RankedList
+from rankserve.trainer.data.lists import ListDataset, RankedList
+from rankserve.trainer.evaluation.metrics import tau_report
 from rankserve.trainer.losses import Loss
-from rankserve.trainer.metrics import tau_report
-from rankserve.trainer.optimiser import make_optimiser
 from rankserve.trainer.progress import Progress
 from rankserve.trainer.scoring import score_encoded
-from rankserve.trainer.trainer_callbacks import (
+from rankserve.trainer.training.callbacks import (
     Averaging,
     OwnDropout,
     Patience,
@@ -32,6 +27,11 @@ from rankserve.trainer.trainer_callbacks import (
     WholeCheckpoints,
     average_of,
 )
+from rankserve.trainer.training.checkpoints import Checkpoints
+from rankserve.trainer.training.collation import ListCollator, score_list
+from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.list_scorer import ListScorer
+from rankserve.trainer.training.optimiser import make_optimiser
 
 
 @dataclass(slots=True, frozen=True)

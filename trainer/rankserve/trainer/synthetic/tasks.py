@@ -1,4 +1,4 @@
-"""The tasks of the synthetic prompts, read from ``synthetic_tasks.toml``."""
+"""The tasks of the synthetic prompts, read from ``tasks.toml``."""
 
 import tomllib
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Task:
 
 
 def _read_tasks() -> tuple[Task, ...]:
-    text = resources.files(__package__).joinpath("synthetic_tasks.toml").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("tasks.toml").read_text(encoding="utf-8")
     return tuple(_task(**table) for table in tomllib.loads(text)["tasks"])
 
 
