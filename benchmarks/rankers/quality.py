@@ -138,7 +138,8 @@ def _ranker(
     bench: Bench, path: Path, config: TrainConfig, runs: Sequence[Run], judged: HeldOut, linear: Numbers
 ) -> Ranker:
     bench.progress(f"scoring with {config.name}")
-    scores = [each.ranker().score(judged.prompts) for each in runs]
+    rankers = [each.ranker() for each in runs]
+    scores = [each.score(judged.prompts) for each in rankers]
     versions = [published(bench, each) for each in runs]
     whole = [each for each in versions if isinstance(each, Version)]
     refused = [each for each in versions if isinstance(each, str)]
@@ -146,7 +147,7 @@ def _ranker(
         config=relative(path),
         name=config.name,
         model=describe(config.model),
-        is_opt=runs[0].ranker().model.config.model_type == "opt",
+        is_opt=rankers[0].model.config.model_type == "opt",
         parameters=int(runs[0].training["parameters"]),
         training_s=tuple(float(each.training["seconds"]) for each in runs),
         torch=_order(scores, judged),

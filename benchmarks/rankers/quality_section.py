@@ -32,9 +32,10 @@ def _shows(quality: Quality) -> str:
         if best is None or best.int8 is None:
             parts.append(f"No {kind} of at most {SMALL_BYTES / MEGABYTE:.0f} MB was exported.")
             continue
+        chosen_by = f" (of {len(small)}, by this very figure)" if len(small) > 1 else ""
         parts.append(
-            f"The best {kind} of at most {SMALL_BYTES / MEGABYTE:.0f} MB, `{best.name}`, orders the single "
-            f"sample with tau {best.int8.single} in int8, {best.over_linear.value:+.3f} "
+            f"The best {kind} of at most {SMALL_BYTES / MEGABYTE:.0f} MB, `{best.name}`{chosen_by}, orders "
+            f"the single sample with tau {best.int8.single} in int8, {best.over_linear.value:+.3f} "
             f"({best.over_linear.low:+.3f} to {best.over_linear.high:+.3f}) over {LINEAR} in fp32"
             + (f", {best.int8.single.value / ceiling.value:.0%} of the ceiling." if ceiling else ".")
         )
