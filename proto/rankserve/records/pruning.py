@@ -1,8 +1,10 @@
 """Deleting old versions of a repository, beside exporters, servers and other pruners."""
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from rankserve.records.ranker_version import (
 from rankserve.records.repository_lock import repository_lock
 
 DEFAULT_KEEP = 3
-# Hidden, so that nothing takes it for a ranker.
+# No number, so that nothing takes it for a version. Beside the versions: a ranker's folder may be a link to
+# another file system, to which nothing can be renamed.
 _PRUNED = ".pruned-"
 
 
@@ -66,17 +69,15 @@ def prune(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None = None
         # Within the lock: nothing becomes active, or the target of a rollback, between choosing and renaming.
         removed = _superfluous(repository, keep, name)
         for each, number in removed:
-            hidden = repository / f"{_PRUNED}{each}-{number}-{secrets.token_hex(4)}"
+            hidden = repository / each / f"{_PRUNED}{number}-{secrets.token_hex(4)}"
             (repository / each / str(number)).rename(hidden)
         for each in {each for each, _ in removed}:
             sync_folder(repository / each)
-        sync_folder(repository)
     left = list(_left(repository))
     freed = sum(map(_bytes, left))
     for folder in left:
-        # Another pruner may be deleting it too; what stays is reported.
-        shutil.rmtree(folder, ignore_errors=True)
-    return Pruned(tuple(removed), freed, tuple(folder for folder in left if folder.exists()))
+        _delete(folder)
+    return Pruned(tuple(removed), freed, tuple(folder for folder in left if os.path.lexists(folder)))
 
 
 def _superfluous(repository: Path, keep: int, name: str | None) -> list[Reference]:
@@ -113,7 +114,17 @@ def _is_usable(folder: Path) -> bool:
 
 
 def _left(repository: Path) -> Iterator[Path]:
-    return (path for path in repository.iterdir() if path.name.startswith(_PRUNED))
+    return repository.glob(f"*/{_PRUNED}*")
+
+
+def _delete(folder: Path) -> None:
+    """What cannot be deleted stays, and another pruner may be at it too: the caller looks what is left."""
+    if folder.is_symlink():
+        # Only the link is the repository's.
+        with suppress(OSError):
+            folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _bytes(folder: Path) -> int:

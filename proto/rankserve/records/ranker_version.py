@@ -206,12 +206,16 @@ def sha256_of(path: Path) -> str:
 
 
 def version_numbers(repository: Path, name: str) -> list[int]:
-    """The versions of a name that the API can name, ascending, damaged ones included."""
+    """The versions of a name that the API can name, ascending, damaged ones included.
+
+    A folder `01` is none: there would be two of number 1, or none where its path is looked up.
+    """
     folder = repository / name
     if not folder.is_dir():
         return []
-    numbers = (int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdecimal())
-    return sorted(number for number in numbers if number in VERSIONS)
+    entries = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+    numbers = {int(name) for name in entries if name.isdecimal()}
+    return sorted(number for number in numbers if number in VERSIONS and str(number) in entries)
 
 
 def ranker_names(repository: Path) -> list[str]:

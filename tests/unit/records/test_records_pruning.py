@@ -1,5 +1,6 @@
 """Pruning keeps what is in use, whoever else works on the repository and whenever it is killed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def hidden(repository: Path) -> list[Path]:
-    return [path for path in repository.iterdir() if path.name.startswith(".pruned-")]
+    return [path for path in repository.rglob("*") if path.name.startswith(".pruned-")]
 
 
 def test_the_newest_of_each_name_stay(repository: Path) -> None:
@@ -70,6 +71,45 @@ def test_nothing_usable_nothing_removed(repository: Path) -> None:
     for version in range(1, 9):
         (repository / "r" / str(version) / MODEL).unlink()
     assert prune(repository, keep=1, name="r") == Pruned((), 0)
+
+
+def test_of_a_linked_version_only_the_link_goes(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "1"
+    (repository / "r" / "1").rename(elsewhere)
+    (repository / "r" / "1").symlink_to(elsewhere)
+    pruned = prune(repository, name="r")
+    assert (len(pruned.removed), pruned.undeleted) == (5, ())
+    assert hidden(repository) == []
+    assert (elsewhere / MODEL).is_file()
+
+
+def test_a_version_is_hidden_in_its_own_folder(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ranker's folder may be a link to another disk, to which nothing can be renamed."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "r"
+    (repository / "r").rename(elsewhere)
+    (repository / "r").symlink_to(elsewhere)
+    rename = Path.rename
+
+    def on_one_disk(old: Path, new: Path) -> Path:
+        if old.parent.resolve() != Path(new).parent.resolve():
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(old, new)
+
+    monkeypatch.setattr(Path, "rename", on_one_disk)
+    assert len(prune(repository, name="r").removed) == 5
+    assert hidden(elsewhere) == []
+
+
+def test_folders_that_only_look_like_versions_are_left_alone(repository: Path) -> None:
+    for name in ("01", "007", "\u0663", "0009"):
+        (repository / "r" / name).mkdir()
+    assert version_numbers(repository, "r") == list(range(1, 9))
+    assert prune(repository, name="r").removed == tuple(("r", version) for version in range(1, 6))
+    assert (repository / "r" / "01").is_dir()
 
 
 def test_an_unreadable_pointer_stops_it(repository: Path) -> None:
