@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import torch
 
+from rankserve.exporter.errors import GateError
 from rankserve.exporter.graph import INPUTS, OUTPUT
 from rankserve.exporter.tokenization import Batch, Tokens, pad
 
@@ -30,17 +31,27 @@ class GraphScorer:
         return scores
 
     def score(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float64]:
-        """Scores of tokenised prompts, batched with prompts of similar length."""
+        """Scores of tokenised prompts, batched with prompts of similar length. Raises as below."""
         return self.score_in_batches(rows, _similar_lengths(rows))
 
     def score_in_batches(
         self, rows: Sequence[Tokens], batches: Iterable[Sequence[int]], *, side: str = "right"
     ) -> npt.NDArray[np.float64]:
-        """Scores of tokenised prompts [rows] in given batches, each a sequence of row numbers."""
+        """Scores of tokenised prompts [rows] in given batches, each a sequence of row numbers.
+
+        Raises:
+            GateError: a score is not finite; such scores have no order that a gate could judge.
+        """
         scores = np.full(len(rows), np.nan)
         for batch in batches:
             scores[list(batch)] = self.score_batch(
                 pad([rows[row] for row in batch], self._pad_token_id, side=side)
+            )
+        if not np.isfinite(scores).all():
+            raise GateError(
+                f"the graph gives {np.count_nonzero(~np.isfinite(scores))} of {len(rows)} prompts scores that "
+                f"are not finite (batches padded on the {side}): export with --precision fp32 and without "
+                "--optimize"
             )
         return scores
 

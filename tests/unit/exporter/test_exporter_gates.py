@@ -1,9 +1,12 @@
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from rankserve.exporter.agreement import agreements, discordant_share, kendall_tau, mean_ceiling, mean_tau
 from rankserve.exporter.errors import GateError
-from rankserve.exporter.gates import check_prompts, check_tau, check_tau_drop
+from rankserve.exporter.gates import check_batch_effect, check_prompts, check_tau, check_tau_drop
+from rankserve.exporter.session import GraphScorer
 from rankserve.exporter.validation import ValidationSet
 from rankserve.records.prompts import PromptRecord
 
@@ -79,3 +82,34 @@ def test_good_tau_passes() -> None:
 def test_tau_drop_is_refused() -> None:
     with pytest.raises(GateError, match=r"int8 lowers Kendall's tau from 0\.5000 to 0\.4800"):
         check_tau_drop(0.48, 0.50, "int8")
+
+
+def _infinite_where_the_first_column_is_padding() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["mask", "first"], ["start"], axis=1),
+        helper.make_node("Log", ["start"], ["zero"]),
+        helper.make_node("ReduceSum", ["mask", "axis"], ["tokens"], keepdims=0),
+        helper.make_node("Add", ["tokens", "zero"], ["score"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.array(0), "first"),
+        numpy_helper.from_array(np.array([1]), "axis"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    outputs = [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["batch"])]
+    graph = helper.make_graph(nodes, "ranker", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_scores_that_are_not_finite_in_some_batches_are_refused() -> None:
+    """Kendall's tau of such scores is undefined, which must not pass for an order that nothing disturbs."""
+    scorer = GraphScorer(_infinite_where_the_first_column_is_padding(), 0)
+    rows = [[1] * (1 + number % 7) for number in range(40)]
+
+    assert np.isfinite(scorer.score(rows)).all()
+    with pytest.raises(GateError, match=r"not finite \(batches padded on the left"):
+        check_batch_effect(scorer, rows, seed=0)
