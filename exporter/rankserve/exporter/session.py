@@ -47,11 +47,10 @@ class GraphScorer:
             scores[list(batch)] = self.score_batch(
                 pad([rows[row] for row in batch], self._pad_token_id, side=side)
             )
-        if not np.isfinite(scores).all():
+        if bad := np.count_nonzero(~np.isfinite(scores)):
             raise GateError(
-                f"the graph gives {np.count_nonzero(~np.isfinite(scores))} of {len(rows)} prompts scores that "
-                f"are not finite (batches padded on the {side}): export with --precision fp32 and without "
-                "--optimize"
+                f"the graph gives {bad} of {len(rows)} prompts scores that are not finite (batches padded on "
+                f"the {side}): export with --precision fp32 and without --optimize"
             )
         return scores
 
