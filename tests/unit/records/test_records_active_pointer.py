@@ -1,7 +1,8 @@
 """The active pointer: read back or refused, with a history, and never torn or lost between writers."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from rankserve.records.active_pointer import (
     write_first_active,
 )
 from rankserve.records.ranker_version import RankerVersionError
-from rankserve.records.repository_lock import repository_lock
 
 
 @pytest.fixture
@@ -126,19 +126,23 @@ def test_writers_at_once_lose_no_history(repository: Path) -> None:
     assert {active, *read_previous(repository)} == {("r", version) for version in range(1, 11)}
 
 
-def _die_with_the_lock(repository: Path, locked: "multiprocessing.synchronize.Event") -> None:
-    with repository_lock(repository):
-        locked.set()
-        multiprocessing.Event().wait()
-
-
 def test_a_process_that_dies_lets_go_of_the_lock(repository: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    locked = context.Event()
-    process = context.Process(target=_die_with_the_lock, args=(repository, locked))
-    process.start()
-    assert locked.wait(60)
-    process.kill()
-    process.join()
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from rankserve.records.repository_lock import repository_lock\n"
+        "with repository_lock(Path(sys.argv[1])):\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(repository)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "locked\n"
+        process.kill()
     write_active(repository, "r", 1)
     assert read_active(repository) == ("r", 1)
