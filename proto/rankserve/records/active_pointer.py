@@ -40,7 +40,7 @@ def read_previous(repository: Path) -> list[Reference]:
     document = _read(repository)
     previous = [] if document is None else document.get("previous", [])
     if not isinstance(previous, list):
-        raise RankerVersionError(f"{_path(repository)}: unreadable (previous is not a list)")
+        raise _unreadable(repository, "previous is not a list")
     return [_reference(repository, each) for each in previous]
 
 
@@ -128,9 +128,9 @@ def _read(repository: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise RankerVersionError(f"{path}: unreadable ({error})") from None
+        raise _unreadable(repository, str(error)) from None
     if not isinstance(document, dict):
-        raise RankerVersionError(f"{path}: unreadable (not a JSON object)")
+        raise _unreadable(repository, "not a JSON object")
     return document
 
 
@@ -138,7 +138,13 @@ def _reference(repository: Path, document: object) -> Reference:
     match document:
         case {"name": str(name), "version": version} if is_integer(version):
             return name, version
-    raise RankerVersionError(f"{_path(repository)}: unreadable (expected a name and an integer version)")
+    raise _unreadable(repository, "expected a name and an integer version")
+
+
+def _unreadable(repository: Path, why: str) -> RankerVersionError:
+    return RankerVersionError(
+        f"{_path(repository)}: unreadable ({why}); `rankserve models activate` writes it anew"
+    )
 
 
 def _check_there(repository: Path, reference: Reference) -> None:

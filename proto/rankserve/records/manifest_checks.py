@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rankserve.records.json_values import is_finite, is_integer, is_number
+from rankserve.records.json_values import is_finite, is_integer
 from rankserve.records.ranker_version import (
     MANIFEST,
     RankerManifest,
@@ -22,11 +22,20 @@ def read_version(folder: Path) -> RankerManifest:
         RankerVersionError: what is missing, damaged or out of range.
     """
     manifest = read_manifest(folder)
+    check_manifest(folder, manifest)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def check_manifest(folder: Path, manifest: RankerManifest) -> None:
+    """Checks a manifest alone; only one that passes has fields of the types that it declares.
+
+    Raises:
+        RankerVersionError: which field is out of range.
+    """
     problem = _problem(folder, manifest)
     if problem:
         raise RankerVersionError(f"{folder}: {MANIFEST} {problem}")
-    verify_files(folder, manifest)
-    return manifest
 
 
 def _problem(folder: Path, manifest: RankerManifest) -> str:
@@ -50,6 +59,12 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         return "states a precision, base_model, created_at, licence or optimization that is not text"
     if not isinstance(manifest.sha256, dict) or not all(isinstance(v, str) for v in manifest.sha256.values()):
         return "states no sha256 by file name"
+    if not all(isinstance(text, str) for text in manifest.training_data):
+        return "states training_data that is not a list of texts"
+    if not isinstance(manifest.versions, dict) or not all(
+        isinstance(text, str) for text in manifest.versions.values()
+    ):
+        return "states no versions by package name"
     if not is_integer(manifest.max_length) or not 1 <= manifest.max_length <= LONGEST:
         return f"states max_length {manifest.max_length!r}, not an integer from 1 to {LONGEST}"
     if not is_integer(manifest.pad_token_id) or not 0 <= manifest.pad_token_id < 2**31:
@@ -65,6 +80,6 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         for share in (coverage.p50, coverage.p90, *coverage.p50_by_score, *coverage.p90_by_score)
     ):
         return "states a coverage with shares that are not from 0 to 1"
-    if not isinstance(manifest.metrics, dict) or not all(map(is_number, manifest.metrics.values())):
-        return "states metrics that are not numbers"
+    if not isinstance(manifest.metrics, dict) or not all(map(is_finite, manifest.metrics.values())):
+        return "states metrics that are not finite numbers"
     return ""

@@ -7,6 +7,7 @@ The exporter writes it, the server reads it, neither imports the other. A versio
 ``active_pointer``.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -159,6 +160,7 @@ def read_manifest(folder: Path) -> RankerManifest:
     """
     path = folder / MANIFEST
     try:
+        _check_regular(path)
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         document = migrate(document)
         calibration = document.pop("calibration", None)
@@ -193,11 +195,18 @@ def verify_files(folder: Path, manifest: RankerManifest) -> None:
         if Path(name).name != name or "\0" in name:
             raise RankerVersionError(f"{folder}: {MANIFEST} lists {name!r}, which is not a plain file name")
         try:
+            _check_regular(folder / name)
             actual = sha256_of(folder / name)
         except OSError as error:
             raise RankerVersionError(f"{folder}: {name} is unreadable ({error.strerror})") from None
         if actual != expected:
             raise RankerVersionError(f"{folder}: {name} is damaged (its sha256 is not the one in {MANIFEST})")
+
+
+def _check_regular(path: Path) -> None:
+    """A pipe or device would keep its reader for ever, and one thread of the server with it."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file")
 
 
 def sha256_of(path: Path) -> str:

@@ -83,7 +83,7 @@ def test_show_of_a_damaged_version_shows_it_and_fails(repository: Path) -> None:
     (repository / "toy" / "2" / "model.onnx").write_bytes(b"")
     result = models(repository, "show", "toy", 2)
     assert result.exit_code == 1
-    assert "toy/2" in result.stdout
+    assert "toy" in result.stdout
     assert "model.onnx is damaged" in result.stderr
 
 
@@ -119,14 +119,6 @@ def test_verify_notices_other_scores_than_recorded(repository: Path) -> None:
     assert result.exit_code == 1
     assert json.loads(result.stdout)["ok"] is False
     assert "differ from those recorded at export by 9" in json.loads(result.stdout)["versions"][0]["problem"]
-
-
-def test_verify_notices_that_the_active_version_is_gone(repository: Path) -> None:
-    models(repository, "activate", "toy", 1)
-    (repository / "toy" / "1").rename(repository / "elsewhere")
-    result = models(repository, "verify")
-    assert result.exit_code == 1
-    assert "the active version toy/1 is not there" in result.stderr
 
 
 def test_rollback_returns_to_what_was_active_before(repository: Path) -> None:
@@ -166,6 +158,19 @@ def test_prune_keeps_three_by_default(repository: Path) -> None:
     assert as_json(repository, "prune", "--name", "toy")["removed"] == ["toy/1"]
 
 
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_an_active_version_that_is_gone_is_an_error_for_people_and_programs(
+    repository: Path, command: str, as_json: list[str]
+) -> None:
+    models(repository, "activate", "toy", 1)
+    (repository / "toy" / "1").rename(repository / "elsewhere")
+    result = models(repository, command, *as_json)
+    assert result.exit_code == 1
+    assert "toy/1 is not there; choose one with `rankserve models activate`" in result.stderr
+    assert "toy" in result.stdout
+
+
 def _break_pointer(repository: Path) -> None:
     (repository / "active.json").write_text("{")
 
@@ -178,17 +183,19 @@ def _empty(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "arguments", "problem"),
     [
-        (_break_pointer, ["list"], "active.json: unreadable"),
+        (_break_pointer, ["list"], "`rankserve models activate` writes it anew"),
         (_break_pointer, ["show"], "active.json: unreadable"),
         (_break_pointer, ["verify"], "active.json: unreadable"),
         (_break_pointer, ["rollback"], "active.json: unreadable"),
         (_break_pointer, ["prune"], "active.json: unreadable"),
         (_empty, ["verify"], "holds no ranker version; `rankserve export` publishes one"),
-        (_empty, ["activate", "toy"], "holds no toy/version"),
+        (_empty, ["activate", "toy"], "holds no ranker 'toy'"),
         (None, ["show"], "has no active version: name one"),
         (None, ["show", "toy", "9"], "holds no toy/9"),
-        (None, ["show", "toy/x"], "holds no toy/version"),
-        (None, ["verify", "nope"], "holds no nope/version"),
+        (None, ["show", "toy/x"], "'x' is no version of toy: give a number, as in toy/3"),
+        (None, ["show", "toy/" + "9" * 5000], "is no version of toy"),
+        (None, ["show", "../toy"], "'toy' is no version of .."),
+        (None, ["verify", "nope"], "holds no ranker 'nope'"),
         (None, ["prune", "--name", "nope"], "holds no ranker 'nope'"),
     ],
 )

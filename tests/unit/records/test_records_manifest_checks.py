@@ -1,6 +1,7 @@
 """A manifest that can be read may still say what no server can use; the command line asks the same checks."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from typer.testing import CliRunner, Result
 from rankserve.cli.models import models_app
 from rankserve.records.active_pointer import read_active
 from rankserve.records.manifest_checks import read_version
-from rankserve.records.ranker_version import MODEL, TOKENIZER, RankerVersionError
+from rankserve.records.ranker_version import MANIFEST, MODEL, TOKENIZER, RankerVersionError
 
 NAN = float("nan")
 DAMAGES: dict[str, tuple[dict[str, object], str]] = {
@@ -46,6 +47,11 @@ DAMAGES: dict[str, tuple[dict[str, object], str]] = {
     "optimization is a number": ({"optimization": 2}, "optimization"),
     "metrics in words": ({"metrics": {"kendall_tau": "high"}}, "metrics"),
     "no metrics": ({"metrics": None}, "metrics"),
+    "metrics are a list": ({"metrics": [1]}, "metrics"),
+    "a metric NaN": ({"metrics": {"kendall_tau": NAN}}, "metrics"),
+    "packages are a list": ({"versions": ["torch"]}, "versions"),
+    "a package's version is a number": ({"versions": {"torch": 2}}, "versions"),
+    "training data are numbers": ({"training_data": [1, {}]}, "training_data"),
     "version is text": ({"version": "1"}, "names itself r/1"),
     "version is true": ({"version": True}, "names itself r/True"),
     "precision is a number": ({"precision": 8}, "precision"),
@@ -81,6 +87,10 @@ def test_what_no_server_can_use_is_refused_listed_and_not_activated(tmp_path: Pa
     assert shown.exit_code == 1
     assert problem in shown.stderr
     assert read_active(tmp_path) is None
+    for as_json in ([], ["--json"]):
+        shown = models("show", "r", "--repository", tmp_path, *as_json)
+        assert (shown.exit_code, type(shown.exception)) == (1, SystemExit)
+        assert problem in shown.stderr
 
 
 def test_versions_that_the_api_cannot_name_are_not_offered(tmp_path: Path) -> None:
@@ -91,3 +101,14 @@ def test_versions_that_the_api_cannot_name_are_not_offered(tmp_path: Path) -> No
     assert models("activate", "r", 2**32, "--repository", tmp_path).exit_code == 1
     assert models("activate", "r", "--repository", tmp_path).exit_code == 0
     assert read_active(tmp_path) == ("r", 1)
+
+
+@pytest.mark.parametrize("file", [MANIFEST, MODEL])
+def test_a_pipe_keeps_nobody_waiting(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "r" / "1"
+    write_version(folder)
+    (folder / file).unlink()
+    os.mkfifo(folder / file)
+    # To read it would wait for a writer for ever, and so would this test.
+    with pytest.raises(RankerVersionError, match=r"unreadable .*not a regular file"):
+        read_version(folder)

@@ -1,12 +1,20 @@
 """`rankserve models list`."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
-from rankserve.cli.ranker_versions.options import DEFAULT_REPOSITORY, AsJson, Repository, refusals, text
+from rankserve.cli.ranker_versions.options import (
+    DEFAULT_REPOSITORY,
+    AsJson,
+    Repository,
+    refusals,
+    tell_active_is_gone,
+    text,
+)
 from rankserve.records.active_pointer import read_active
 from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import RankerVersionError, ranker_names, version_numbers
@@ -36,18 +44,21 @@ def list_models(repository: Repository = DEFAULT_REPOSITORY, as_json: AsJson = F
     if as_json:
         pointer = None if active is None else text(active)
         typer.echo(json.dumps({"active": pointer, "versions": [asdict(row) for row in rows]}))
-        return
+    else:
+        typer.echo("\n".join(_lines(repository, rows)))
+    if active is not None and not any(row.active for row in rows):
+        tell_active_is_gone(active)
+        raise typer.Exit(1)
+
+
+def _lines(repository: Path, rows: list[_Row]) -> Iterator[str]:
     if not rows:
-        typer.echo(f"{repository} holds no ranker version; `rankserve export` publishes one")
+        yield f"{repository} holds no ranker version; `rankserve export` publishes one"
     for row in rows:
         tau = "" if row.kendall_tau is None else f"tau {row.kendall_tau:.3f}"
         marker = "*" if row.active else " "
-        typer.echo(
-            f"{marker} {row.name}/{row.version}  {row.problem or f'{row.precision}  {tau}  {row.created_at}'}"
-        )
-    if active is not None and not any(row.active for row in rows):
-        typer.echo(f"error: the active version {text(active)} is not there", err=True)
-        raise typer.Exit(1)
+        what = row.problem or f"{row.precision}  {tau}  {row.created_at}"
+        yield f"{marker} {row.name}/{row.version}  {what}"
 
 
 def _row(repository: Path, name: str, version: int, active: bool) -> _Row:

@@ -17,6 +17,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 Version = Annotated[int | None, typer.Argument(min=1, help="Its version; default: the newest.")]
 
 DEFAULT_REPOSITORY = Path("models")
+# Of the largest version that the API can name.
+_MOST_DIGITS = 10
 
 
 @contextmanager
@@ -41,12 +43,23 @@ def chosen(repository: Path, name: str, version: int | None) -> Reference:
     """
     if version is None and "/" in name:
         name, _, number = name.rpartition("/")
-        version = int(number) if number.isdecimal() else 0
+        if not (number.isdecimal() and len(number) <= _MOST_DIGITS):
+            raise RankerVersionError(f"{number!r:.40} is no version of {name}: give a number, as in {name}/3")
+        version = int(number)
     there = version_numbers(repository, name) if name in ranker_names(repository) else []
-    number_chosen = version if version is not None else max(there, default=0)
-    if number_chosen not in there:
-        raise RankerVersionError(f"{repository} holds no {name}/{version or 'version'}; see `models list`")
-    return name, number_chosen
+    if not there:
+        raise RankerVersionError(f"{repository} holds no ranker {name!r}; see `rankserve models list`")
+    if version is None:
+        return name, there[-1]
+    if version not in there:
+        raise RankerVersionError(f"{repository} holds no {name}/{version}; see `rankserve models list`")
+    return name, version
+
+
+def tell_active_is_gone(active: Reference) -> None:
+    """On stderr."""
+    remedy = "choose one with `rankserve models activate`"
+    typer.echo(f"error: the active version {text(active)} is not there; {remedy}", err=True)
 
 
 def size(size_bytes: int) -> str:

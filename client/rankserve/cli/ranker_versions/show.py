@@ -19,13 +19,14 @@ from rankserve.cli.ranker_versions.options import (
     text,
 )
 from rankserve.records.active_pointer import Reference, read_active
-from rankserve.records.manifest_checks import read_version
+from rankserve.records.manifest_checks import check_manifest
 from rankserve.records.ranker_version import (
     Calibration,
     Coverage,
     RankerManifest,
     RankerVersionError,
     read_manifest,
+    verify_files,
 )
 
 
@@ -39,15 +40,16 @@ def show(
 ) -> None:
     """Show what a version is, how well it orders, what lengths it expects and how often they hold.
 
-    Exit status 1 if it is damaged; what its manifest says is shown all the same.
+    Exit status 1 if it is damaged; what a sound manifest says is shown all the same.
     """
     with refusals():
         active = read_active(repository)
         reference = _asked(repository, active, name, version)
         folder = repository / reference[0] / str(reference[1])
         manifest = read_manifest(folder)
+        check_manifest(folder, manifest)
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
-    problem = _problem(folder)
+    problem = _problem(folder, manifest)
     if as_json:
         document = {
             **asdict(manifest),
@@ -71,9 +73,9 @@ def _asked(repository: Path, active: Reference | None, name: str | None, version
     return chosen(repository, *active)
 
 
-def _problem(folder: Path) -> str:
+def _problem(folder: Path, manifest: RankerManifest) -> str:
     try:
-        read_version(folder)
+        verify_files(folder, manifest)
     except RankerVersionError as error:
         return str(error)
     return ""

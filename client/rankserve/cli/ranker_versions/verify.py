@@ -14,6 +14,7 @@ from rankserve.cli.ranker_versions.options import (
     Repository,
     chosen,
     refusals,
+    tell_active_is_gone,
     text,
 )
 from rankserve.records.active_pointer import Reference, read_active
@@ -76,7 +77,7 @@ def verify(
         for result in results:
             typer.echo(f"{text((result.name, result.version))}  {_verdict(result)}")
     if missing and active is not None:
-        typer.echo(f"error: the active version {text(active)} is not there", err=True)
+        tell_active_is_gone(active)
     if not ok:
         raise typer.Exit(1)
 
