@@ -8,6 +8,7 @@ torchrun --nproc-per-node 2 $(which rankserve) train --config my.toml --output r
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,17 @@ def train(
         DataError: a source cannot be used.
         RankerModelError: the backbone cannot be used.
         ConfigError: the device does not know the precision asked for.
-        RunError: the folder holds a run and ``resume`` is false, or another run.
+        RunError: the folder holds a run and ``resume`` is false, another run, or other files; or another
+            process trains in it.
         PeerError: on other processes than the first, which failed.
         OSError: a file cannot be read or written.
     """
     started = time.monotonic()
     folder = RunFolder(output)
-    with Processes.joined() as processes, folder.unclaimed_left_as_it_was():
+    with Processes.joined() as processes, ExitStack() as held:
         if not processes.is_first:
             progress = _silent
-        finished = processes.on_first(lambda: _prepare(config, folder, progress, resume=resume))
+        finished = processes.on_first(lambda: _prepare(config, folder, held, progress, resume=resume))
         if finished is not None:
             progress(f"{output} is complete already")
             return finished
@@ -158,13 +160,15 @@ def _silent(_: str) -> None:
 
 
 def _prepare(
-    config: TrainConfig, folder: RunFolder, progress: Progress, *, resume: bool
+    config: TrainConfig, folder: RunFolder, held: ExitStack, progress: Progress, *, resume: bool
 ) -> dict[str, Any] | None:
-    """Checks the folder and reads the data into it; the metrics if the run is finished already."""
+    """Takes the folder and reads the data into it; the metrics if the run is finished already."""
     check_precision(config.optimisation.precision)
     folder.check(config, resume=resume)
     if (finished := folder.finished_metrics()) is not None:
         return finished
+    held.enter_context(folder.held())
+    held.enter_context(folder.unclaimed_left_as_it_was())
     folder.checkpoints.remove_broken()
     load_sources(config, folder.data, progress)
     folder.check_data(data_digest(folder.data))

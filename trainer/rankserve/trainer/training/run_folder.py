@@ -3,6 +3,7 @@
 ::
 
     config.json           the configuration, with a digest of the data
+    .lock                 held while a process trains
     data/                 prompts and tokens that training reads; removed in the end
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
@@ -12,7 +13,9 @@
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
 
+import fcntl
 import json
+import re
 import shutil
 from array import array
 from collections.abc import Iterator, Sequence
@@ -30,6 +33,9 @@ from rankserve.trainer.data.loading import SourceData
 from rankserve.trainer.model import RankerModel
 from rankserve.trainer.training.checkpoints import Checkpoints
 
+# Whatever else is in a folder called data, is not ours to delete.
+_OUR_DATA = re.compile(r"(prompts|rows|tokens|teacher)-[0-9]+\.(arrow|npz|npy|tmp)|sources\.json(\.tmp)?")
+
 
 class RunError(ValueError):
     """A run folder that cannot be used as asked. The message says what to do."""
@@ -43,7 +49,9 @@ class RunFolder:
         self.model = path / "model"
         self.checkpoints = Checkpoints(path / "checkpoints")
         self.data = path / "data"
+        self._lock = path / ".lock"
         self._config = path / "config.json"
+        self._validation = path / "validation.jsonl.gz"
         self._trained_on = path / "trained_on.txt"
         self._metrics = path / "metrics.json"
         self._run = path / "run.json"
@@ -68,17 +76,41 @@ class RunFolder:
         except BaseException:
             if not self._config.exists():
                 shutil.rmtree(self.data, ignore_errors=True)
+                self._lock.unlink(missing_ok=True)
                 with suppress(OSError):
                     self.path.rmdir()
             raise
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training in the folder meanwhile; one that dies lets go of it.
+
+        Raises:
+            RunError: another one trains in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"another process trains in {self.path}: wait for it, or use another --output"
+                ) from None
+            yield
 
     def check(self, config: TrainConfig, *, resume: bool) -> None:
         """Checks that the folder is free, or holds a run of this config if it is to be resumed.
 
         Raises:
-            RunError: it holds a run and ``resume`` is false, or another config's run.
+            RunError: it holds a run and ``resume`` is false, another config's run, or no run but
+                something that one would replace.
         """
         if not self._config.exists():
+            if foreign := self._in_the_way():
+                raise RunError(
+                    f"{self.path} is no run, and a run would replace what it has in {', '.join(foreign)}: "
+                    f"use another --output"
+                )
             return
         if not resume:
             raise RunError(f"{self.path} holds a run: pass --resume to continue it, or another --output")
@@ -131,7 +163,7 @@ class RunFolder:
         tokenizer.backend_tokenizer.no_padding()
         tokenizer.save_pretrained(self.model)
         write_jsonl(
-            self.path / "validation.jsonl.gz",
+            self._validation,
             (
                 {
                     "id": record.id,
@@ -160,8 +192,25 @@ class RunFolder:
             },
         )
 
+    def _in_the_way(self) -> list[str]:
+        """What a run that did not claim the folder would overwrite or delete, and is not a run's own."""
+        results = (
+            self.model,
+            self.checkpoints.path,
+            self._validation,
+            self._trained_on,
+            self._metrics,
+            self._run,
+        )
+        foreign = [path.name for path in results if path.exists()]
+        if self.data.exists() and not all(_OUR_DATA.fullmatch(path.name) for path in self.data.iterdir()):
+            foreign.append(self.data.name)
+        return foreign
+
     def _claim(self) -> dict[str, Any]:
         claim: dict[str, Any] = json.loads(self._config.read_text(encoding="utf-8"))
+        if not {"config", "data_sha256"} <= claim.keys():
+            raise RunError(f"{self._config} is that of a model, not of a run: use another --output")
         return claim
 
     def _write_trained_on(self, sources: Sequence[SourceData]) -> None:
