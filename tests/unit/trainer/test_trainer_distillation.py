@@ -2,6 +2,7 @@
 
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rankserve.trainer.data.loading import DataError
 from rankserve.trainer.evaluation.metrics import kendall_tau
 from rankserve.trainer.labels import ListLabels
 from rankserve.trainer.losses import Distillation
+from rankserve.trainer.model import RankerModelError
 from rankserve.trainer.trained_ranker import TrainedRanker
 from rankserve.trainer.training.run import train
 
@@ -136,16 +138,56 @@ def test_a_student_learns_the_teachers_order_and_no_lengths_of_auxiliary_sources
     assert not np.array_equal(taught, learned)
 
 
-def test_a_teacher_that_saw_held_out_prompts_is_refused(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run `second`, of other prompts, learned from the run `first`."""
     torch.set_num_threads(1)
-    own = write_prompts(tmp_path / "own.jsonl", "topic")
-    other_split = config_of(tmp_path, "teacher", {"own": own}, split=[0.5, 0.3, 0.2])
-    train(other_split, tmp_path / "teacher", progress=lambda _: None)
+    folder = tmp_path_factory.mktemp("chain")
+    own = write_prompts(folder / "own.jsonl", "topic")
+    other = write_prompts(folder / "other.jsonl", "matter")
+    once = {"list_size": 16, "epochs": 1}
+    first = config_of(folder, "first", {"own": own}, split=[0.5, 0.3, 0.2], optimisation=once)
+    taught = {"teachers": ["first"]}
+    second = config_of(folder, "second", {"own": other}, distillation=taught, optimisation=once)
+    for config in (first, second):
+        train(config, folder / config.name, baselines=False, progress=lambda _: None)
+    return folder
+
+
+@pytest.mark.parametrize("teacher", ["first", "first/model", "second"])
+def test_a_teacher_that_saw_held_out_prompts_itself_or_by_its_own_is_refused(
+    chain: Path, teacher: str, tmp_path: Path
+) -> None:
     student = config_of(
-        tmp_path, "student", {"own": own}, split=[0.3, 0.4, 0.3], distillation={"teachers": ["teacher"]}
+        chain,
+        "student",
+        {"own": chain / "own.jsonl"},
+        split=[0.3, 0.4, 0.3],
+        distillation={"teachers": [teacher]},
     )
-    with pytest.raises(DataError, match="give their lengths away"):
+    with pytest.raises(DataError, match=r"the teacher .* was trained on .* give their lengths away"):
         train(student, tmp_path / "student", progress=lambda _: None)
+    assert not (tmp_path / "student").exists(), "a mistake in the config must not claim the folder"
+
+
+def test_a_backbone_that_saw_held_out_prompts_is_refused(chain: Path, tmp_path: Path) -> None:
+    config = config_of(
+        chain,
+        "fine-tuned",
+        {"own": chain / "own.jsonl"},
+        split=[0.3, 0.4, 0.3],
+        model={"backbone": "./first/model", "max_length": 32},
+    )
+    with pytest.raises(DataError, match=r"the backbone .* was trained on .* give their lengths away"):
+        train(config, tmp_path / "run", progress=lambda _: None)
+
+
+def test_a_teacher_of_unknown_training_is_refused(chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain / "first" / "model", tmp_path / "elsewhere")
+    teachers = {"teachers": [str(tmp_path / "elsewhere")]}
+    config = config_of(chain, "student", {"own": chain / "own.jsonl"}, distillation=teachers)
+    with pytest.raises(RankerModelError, match="no finished run"):
+        train(config, tmp_path / "run", progress=lambda _: None)
 
 
 def test_heads_for_lengths_that_are_not_read_are_refused(tmp_path: Path) -> None:

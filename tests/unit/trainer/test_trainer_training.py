@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,9 @@ def test_evaluation_leaves_out_what_was_trained_on(
     assert figures["prompts"] == len(source.test)
     assert figures["kendall_tau"] == pytest.approx(metrics["test"]["kendall_tau"], abs=1e-6)
     assert RunFolder(folder).trained_on() == {prompt_id(record.prompt) for record in source.train}
-    assert evaluate_checkpoint(folder / "model", everything)["trained_on"] == 0
+    assert evaluate_checkpoint(folder / "model", everything)["trained_on"] == len(source.train)
+    shutil.copytree(folder / "model", tmp_path / "elsewhere")
+    assert evaluate_checkpoint(tmp_path / "elsewhere", everything)["trained_on"] == 0
     with pytest.raises(DataError, match="0 of"):
         evaluate_checkpoint(folder, source.train)
 

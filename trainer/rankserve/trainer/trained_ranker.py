@@ -34,12 +34,12 @@ class TrainedRanker:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads a run folder, or a Hugging Face checkpoint folder with its tokenizer.
+        """Reads a run folder, the model in one, or a Hugging Face checkpoint folder with its tokenizer.
 
         Raises:
             RankerModelError: the folder holds no usable ranker, or an unfinished run.
         """
-        folder = RunFolder(path)
+        folder = RunFolder.finished_at(path) or RunFolder(path)
         if not folder.model.is_dir():
             checkpoint, settings, trained_on = path, {}, frozenset[str]()
         elif folder.is_complete:

@@ -29,6 +29,7 @@ from rankserve.trainer.model import RankerModel
 from rankserve.trainer.progress import Counter, Progress
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.training.distributed import Processes
+from rankserve.trainer.training.lineage import inherited_prompts
 from rankserve.trainer.training.list_scorer import ListScorer
 from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
 from rankserve.trainer.training.run_folder import RunFolder
@@ -63,7 +64,7 @@ def train(
 
     Raises:
         RecordError: a data line cannot be used.
-        DataError: a source cannot be used.
+        DataError: a source cannot be used, or a teacher or the backbone saw what is held out here.
         RankerModelError: the backbone cannot be used.
         ConfigError: the device does not know the precision asked for.
         RunError: the folder holds a run and ``resume`` is false, another run, or other files; or another
@@ -149,7 +150,8 @@ def train(
                     ],
                 },
             }
-            folder.finish(config, sources, model, backbone.tokenizer, metrics)
+            inherited = inherited_prompts(config, sources)
+            folder.finish(config, sources, model, backbone.tokenizer, metrics, inherited)
             return metrics
 
         return processes.on_first(figures)
@@ -172,6 +174,7 @@ def _prepare(
     folder.checkpoints.remove_broken()
     load_sources(config, folder.data, progress)
     folder.check_data(data_digest(folder.data))
+    inherited_prompts(config, open_sources(config, folder.data))
     return None
 
 

@@ -8,7 +8,7 @@
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
     validation.jsonl.gz   id, prompt, lengths, censored, source: what the exporter gates and calibrates on
-    trained_on.txt        hash of each training prompt, so that an evaluation can leave them out
+    trained_on.txt        hash of each prompt that the ranker saw, so that an evaluation can leave them out
     metrics.json          tau on validation and test with ceilings and baselines
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
@@ -21,7 +21,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -55,6 +55,12 @@ class RunFolder:
         self._trained_on = path / "trained_on.txt"
         self._metrics = path / "metrics.json"
         self._run = path / "run.json"
+
+    @classmethod
+    def finished_at(cls, path: Path) -> Self | None:
+        """The finished run that ``path`` is the folder of, or the ``model`` in it; None if there is none."""
+        path = path.resolve()
+        return next((run for run in (cls(path), cls(path.parent)) if run._is_of(path)), None)
 
     def tokens(self, source: int) -> Path:
         """Where the tokenised training prompts of the ``source``-th source are while the run goes on."""
@@ -138,7 +144,7 @@ class RunFolder:
         return settings
 
     def trained_on(self) -> frozenset[str]:
-        """``prompt_id`` of every training prompt of a completed run."""
+        """``prompt_id`` of every training prompt of a completed run and of what it learned from."""
         return frozenset(self._trained_on.read_text(encoding="utf-8").split())
 
     def finished_metrics(self) -> dict[str, Any] | None:
@@ -155,8 +161,9 @@ class RunFolder:
         model: RankerModel,
         tokenizer: PreTrainedTokenizerFast,
         metrics: dict[str, Any],
+        inherited: frozenset[str],
     ) -> None:
-        """Writes the results of a run."""
+        """Writes the results of a run; ``inherited`` are prompts that other rankers saw for it."""
         model.save_pretrained(self.model)
         # Truncation and padding are the caller's business, not the saved tokenizer's.
         tokenizer.backend_tokenizer.no_truncation()
@@ -176,7 +183,7 @@ class RunFolder:
                 for record in source.validation
             ),
         )
-        self._write_trained_on(sources)
+        self._write_trained_on(sources, inherited)
         shutil.rmtree(self.data)
         _write_json(self._metrics, metrics)
         _write_json(
@@ -191,6 +198,9 @@ class RunFolder:
                 "licence": config.licence,
             },
         )
+
+    def _is_of(self, path: Path) -> bool:
+        return self.is_complete and path in (self.path, self.model)
 
     def _in_the_way(self) -> list[str]:
         """What a run that did not claim the folder would overwrite or delete, and is not a run's own."""
@@ -213,9 +223,10 @@ class RunFolder:
             raise RunError(f"{self._config} is that of a model, not of a run: use another --output")
         return claim
 
-    def _write_trained_on(self, sources: Sequence[SourceData]) -> None:
+    def _write_trained_on(self, sources: Sequence[SourceData], inherited: frozenset[str]) -> None:
         # Ids are 64 bits in hexadecimal: as numbers, those of millions fit in memory.
         ids = array("Q", (int(prompt_id(text), 16) for source in sources for text in source.train.prompts()))
+        ids.extend(int(prompt, 16) for prompt in inherited)
         with self._trained_on.open("w", encoding="utf-8") as file:
             file.writelines(f"{number:016x}\n" for number in np.unique(np.frombuffer(ids, dtype=np.uint64)))
 
