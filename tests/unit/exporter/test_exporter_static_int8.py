@@ -128,6 +128,20 @@ def test_every_product_is_int8_and_cannot_overflow_16_bits(model: RankerModel, r
     assert all(2 * 255 * int(np.abs(weight).max()) < 2**15 for weight in products)
 
 
+def test_a_unit_that_only_has_a_bias_keeps_it(rows: list[list[int]]) -> None:
+    """Its bias is stored in units of its weights, of which 32 bits may not hold as many as it takes."""
+    model = _ranker(_opt())
+    for layer in model.classifier.model.decoder.layers:
+        with torch.no_grad():
+            layer.fc1.weight[:16] = 1e-9
+            layer.fc1.bias[:16] = 2.0
+
+    exact = GraphScorer(compose(_described(model), FloatProducts()).model(), PAD).score(rows)
+    scores = GraphScorer(_static_int8(model, rows), PAD).score(rows)
+
+    assert np.abs(scores - exact).max() < 0.2 * exact.std()
+
+
 def test_smoothing_changes_no_score_and_evens_channels_out(rows: list[list[int]]) -> None:
     transformer = _described(_ranker(_opt()))
     loud = transformer.layers[0].attention_norm

@@ -19,6 +19,7 @@ from rankserve.exporter.compact.transformer import Array, Linear
 _WEIGHT_LIMIT = 63
 _TABLE_LIMIT = 127
 _LEVELS = 255
+_LARGEST_BIAS = np.float32(2**30)
 
 
 class Products(Protocol):
@@ -100,7 +101,9 @@ class Int8Products:
             return self.enter(graph, graph.node(activation, [wide], next_site), next_site)
         # Nothing below zero survives the clipping to uint8 with zero point 0: that is the ReLU.
         scale, zero = self._scale(graph, site)
-        weight, weight_scale, weight_zero = self._weight(graph, linear, site, output)
+        # In units too small for its column, a bias would not fit into 32 bits.
+        least: Array = np.abs(linear.bias) / (graph.constants[scale].astype(np.float32) * _LARGEST_BIAS)
+        weight, weight_scale, weight_zero = self._weight(graph, linear, site, output, least=least)
         unit = graph.constants[weight_scale].astype(np.float32) * graph.constants[scale].astype(np.float32)
         inputs = [entered, scale, zero, weight, weight_scale, weight_zero]
         inputs += [graph.constant(f"{output}_bias_int32", np.round(linear.bias / unit), np.int32)]
@@ -126,10 +129,13 @@ class Int8Products:
             graph.constant(f"{site}_zero", round(-low / scale), np.uint8),
         )
 
-    def _weight(self, graph: GraphBuilder, linear: Linear, site: str, output: str) -> tuple[str, str, str]:
+    def _weight(
+        self, graph: GraphBuilder, linear: Linear, site: str, output: str, *, least: Array | float = 0.0
+    ) -> tuple[str, str, str]:
+        """int8 weight, scales and zero points; no scale is below `least`."""
         if site in self.divisors:
             linear = inputs_multiplied(linear, self.divisors[site])
-        values, scale = _symmetric(linear.weight, axis=0, limit=_WEIGHT_LIMIT)
+        values, scale = _symmetric(linear.weight, axis=0, limit=_WEIGHT_LIMIT, least=least)
         return (
             graph.constant(f"{output}_int8", values, np.int8),
             graph.constant(f"{output}_scale", scale[0], np.float32),
@@ -141,8 +147,10 @@ def _bias(graph: GraphBuilder, linear: Linear, output: str) -> str:
     return graph.constant(f"{output}_bias", linear.bias, np.float32)
 
 
-def _symmetric(values: Array, *, axis: int, limit: int) -> tuple[npt.NDArray[np.int8], Array]:
+def _symmetric(
+    values: Array, *, axis: int, limit: int, least: Array | float = 0.0
+) -> tuple[npt.NDArray[np.int8], Array]:
     """One scale a slice; the maximum is taken along `axis` and kept as length 1."""
-    scale = np.abs(values).max(axis=axis, keepdims=True) / limit
+    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True) / limit, least)
     scale[scale == 0] = 1.0
     return np.round(values / scale).astype(np.int8), scale.astype(np.float32)
