@@ -1,14 +1,18 @@
 """A version is verified as it is served: sums, manifest, ONNX Runtime, and the scores recorded at export."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from support.damage import DAMAGES
 from support.schema_1 import publish_schema_1
 
+from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import Probe, RankerVersionError
+from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.ranker import Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository
 from rankserve.server.ranking.verification import Verified, verify_version
@@ -50,6 +54,17 @@ async def test_other_scores_than_recorded_are_refused(
     ranker = Ranker(ModelRepository(repository_path), RankerSettings())
     with pytest.raises(RankerVersionError, match=problem):
         await ranker.load()
+
+
+def test_scores_that_are_wrong_only_in_a_batch_are_refused(publish_version: Publish) -> None:
+    folder = publish_version(probes=(Probe("one two", -3.0), Probe("write a story", -4.0)))
+
+    def wrong_where_padded(prompts: Sequence[str]) -> npt.NDArray[np.float64]:
+        right = np.array([-1.0 - len(prompt.split()) for prompt in prompts])
+        return right if len(prompts) == 1 else right - np.arange(len(prompts))[::-1]
+
+    with pytest.raises(RankerVersionError, match="recorded at export by 1"):
+        check_probes(folder, read_version(folder), wrong_where_padded)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
