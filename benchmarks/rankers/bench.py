@@ -11,7 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rankserve.client.load.machine import describe_machine
-from rankserve.trainer.config import TrainConfig, load_config
+from rankserve.trainer.config import (
+    OPT_MINI,
+    OPT_TRANSPLANT,
+    MiniShape,
+    ModelConfig,
+    TrainConfig,
+    TransplantConfig,
+    load_config,
+)
 from rankserve.trainer.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +61,10 @@ class Bench:
             ConfigError: it cannot be used.
             OSError: it cannot be read.
         """
-        config = load_config(path, seed=seed)
+        return self.sized(load_config(path, seed=seed))
+
+    def sized(self, config: TrainConfig) -> TrainConfig:
+        """Made small if this is a trial."""
         return trial(config) if self.quick else config
 
 
@@ -94,7 +105,7 @@ class Conditions:
 
 
 def trial(config: TrainConfig) -> TrainConfig:
-    """The same on few prompts, once, without auxiliary sources and without teachers."""
+    """The same on few prompts, once, without auxiliary sources and teachers, and of one layer if an OPT."""
     limited = [
         source.model_copy(update={"limit": min(source.limit or _TRIAL_PROMPTS, _TRIAL_PROMPTS)})
         for source in config.sources
@@ -102,8 +113,25 @@ def trial(config: TrainConfig) -> TrainConfig:
     ]
     once = config.optimisation.model_copy(update={"epochs": 1, "evaluations_per_epoch": 1})
     return config.model_copy(
-        update={"sources": limited, "split": _TRIAL_SPLIT, "distillation": None, "optimisation": once}
+        update={
+            "sources": limited,
+            "split": _TRIAL_SPLIT,
+            "distillation": None,
+            "optimisation": once,
+            "model": _of_one_layer(config.model),
+        }
     )
+
+
+def _of_one_layer(model: ModelConfig) -> ModelConfig:
+    if model.backbone == OPT_TRANSPLANT:
+        transplant = model.transplant or TransplantConfig()
+        first = transplant.model_copy(update={"layers": transplant.layers[:1]})
+        return model.model_copy(update={"transplant": first})
+    if model.backbone == OPT_MINI:
+        mini = (model.mini or MiniShape()).model_copy(update={"layers": 1})
+        return model.model_copy(update={"mini": mini})
+    return model
 
 
 def relative(path: Path) -> str:

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from rankserve.trainer.config import ConfigError
+from rankserve.trainer.config import ConfigError, load_config
 
 EFFORT = Effort(rounds=9, alone=300)
 TRIAL_EFFORT = Effort(rounds=2, alone=30)
@@ -74,7 +74,8 @@ def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
             ``versions.published``.
     """
     seed = bench.seeds[0]
-    configs = sizes.sizes(bench.load(base, seed))
+    full = sizes.sizes(load_config(base, seed=seed))
+    configs = {name: bench.sized(config) for name, config in full.items()}
     if default not in configs:
         raise ConfigError(f"--default {default} is none of the sizes: {', '.join(configs)}")
     runs = dict(zip(configs, trained(bench, list(configs.values())), strict=True))

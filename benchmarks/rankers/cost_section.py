@@ -8,6 +8,7 @@ from benchmarks.experiments.tables import markdown
 from benchmarks.rankers.cost import Cost, Size
 from benchmarks.rankers.timing import BATCH
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rankserve.client.evaluation.plots import BASELINE_COLOUR, COLOURS
 
@@ -127,6 +128,9 @@ def draw(cost: Cost) -> Figure:
             _dot(panel, each, point, is_default=each.name == cost.default)
         panel.set_xscale("log")
         panel.margins(x=0.2)
+        # A decade or less would have one label or none.
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_minor_formatter(NullFormatter())
         plots.plain_numbers(panel.xaxis)
         panel.set(xlabel=f"µs per prompt, {kind} (log)", ylabel="Kendall's tau, single sample")
     return figure

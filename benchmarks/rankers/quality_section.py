@@ -1,9 +1,12 @@
 """The section on quality in Markdown."""
 
+from collections.abc import Mapping
+
 from benchmarks.experiments.tables import markdown
 from benchmarks.rankers.baselines import LINEAR
 from benchmarks.rankers.estimate import duration
-from benchmarks.rankers.quality import Order, Quality
+from benchmarks.rankers.quality import Order, Quality, Ranker
+from benchmarks.rankers.tau import Tau
 
 TITLE = "Quality"
 MEGABYTE = 1e6
@@ -21,25 +24,39 @@ def render(quality: Quality) -> str:
 
 
 def _shows(quality: Quality) -> str:
+    small = {
+        each.name: (each.int8.single, each)
+        for each in quality.rankers
+        if each.int8 is not None and each.int8_bytes is not None and each.int8_bytes <= SMALL_BYTES
+    }
+    limit = f"of at most {SMALL_BYTES / MEGABYTE:.0f} MB"
+    opts = {name: found for name, found in small.items() if found[1].is_opt}
+    if not small:
+        return f"No ranker {limit} was exported."
+    best = _best(small)
+    if not opts:
+        return f"No OPT {limit} was exported. The best ranker {limit} {_says(quality, best, len(small))}"
+    best_opt = _best(opts)
+    text = f"The best OPT {limit} {_says(quality, best_opt, len(opts))}"
+    if best == best_opt:
+        return text + (" No other backbone of that size is better." if len(small) > len(opts) else "")
+    return f"{text} The best of any backbone {_says(quality, best, len(small))}"
+
+
+def _best(rankers: Mapping[str, tuple[Tau, Ranker]]) -> tuple[Tau, Ranker]:
+    return max(rankers.values(), key=lambda found: found[0].value)
+
+
+def _says(quality: Quality, found: tuple[Tau, Ranker], among: int) -> str:
+    order, ranker = found
     ceiling = next(iter(quality.ceilings.values()), None)
-    parts = []
-    for kind, chosen in (
-        ("OPT", [each for each in quality.rankers if each.is_opt]),
-        ("ranker of any backbone", list(quality.rankers)),
-    ):
-        small = [each for each in chosen if each.int8_bytes is not None and each.int8_bytes <= SMALL_BYTES]
-        best = max(small, key=lambda each: each.int8.single.value if each.int8 else 0.0, default=None)
-        if best is None or best.int8 is None:
-            parts.append(f"No {kind} of at most {SMALL_BYTES / MEGABYTE:.0f} MB was exported.")
-            continue
-        chosen_by = f" (of {len(small)}, by this very figure)" if len(small) > 1 else ""
-        parts.append(
-            f"The best {kind} of at most {SMALL_BYTES / MEGABYTE:.0f} MB, `{best.name}`{chosen_by}, orders "
-            f"the single sample with tau {best.int8.single} in int8, {best.over_linear.value:+.3f} "
-            f"({best.over_linear.low:+.3f} to {best.over_linear.high:+.3f}) over {LINEAR} in fp32"
-            + (f", {best.int8.single.value / ceiling.value:.0%} of the ceiling." if ceiling else ".")
-        )
-    return " ".join(parts)
+    over = ranker.over_linear
+    chosen = f" (of {among}, by this very figure)" if among > 1 else ""
+    return (
+        f"is `{ranker.name}`{chosen}: in int8 it orders the single sample with tau {order}"
+        + (f", {order.value / ceiling.value:.0%} of the ceiling" if ceiling else "")
+        + f"; in fp32 it is {over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f}) above {LINEAR}."
+    )
 
 
 def _setting(quality: Quality) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from benchmarks.rankers.bench import Bench, Conditions, relative
 from benchmarks.rankers.held_out import HeldOut, held_out
@@ -11,7 +12,7 @@ from benchmarks.rankers.tau import Tau, tau
 
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.loading import normalised
-from rankserve.trainer.data.sources import DataError
+from rankserve.trainer.data.sources import DataError, read_source
 from rankserve.trainer.evaluation.baselines import linear_scores
 
 
@@ -41,12 +42,15 @@ class TransferSet:
     train: prompts that its ranker was trained on.
     test: prompts in its test split.
     ceiling: tau of the mean of a prompt's other samples; None where there is one sample.
+    category: tau of the mean length of a prompt's category in the training split, which is all that a
+        ranker of this set needs to know for it; None where prompts have no category.
     """
 
     name: str
     train: int
     test: int
     ceiling: Tau | None
+    category: Tau | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,7 +101,7 @@ def run(bench: Bench, conditions: Conditions, path: Path) -> Transfer:
         epochs=recipe.optimisation.epochs,
         max_length=recipe.model.max_length,
         seed=seed,
-        sets=tuple(TransferSet(each.name, len(each.train), len(each.test), _ceiling(each)) for each in sets),
+        sets=tuple(_described(config, each) for config, each in zip(configs, sets, strict=True)),
         cells=tuple(cells),
     )
 
@@ -133,6 +137,24 @@ def _row(run: Run, learnt: HeldOut, sets: list[HeldOut]) -> list[Cell]:
             )
         )
     return cells
+
+
+def _described(config: TrainConfig, each: HeldOut) -> TransferSet:
+    return TransferSet(each.name, len(each.train), len(each.test), _ceiling(each), _by_category(config, each))
+
+
+def _by_category(config: TrainConfig, each: HeldOut) -> Tau | None:
+    """Training's own files hold no category, so the source is read again."""
+    [source] = config.sources
+    categories = {record.id: record.category for record in read_source(source)}
+    if len(set(categories.values())) < 2:
+        return None
+    lengths: dict[str, list[float]] = {}
+    for record in each.train:
+        lengths.setdefault(categories[record.id], []).append(record.mean_length)
+    overall = fmean(length for all_ in lengths.values() for length in all_)
+    means = {category: fmean(all_) for category, all_ in lengths.items()}
+    return tau([[-means.get(categories[record.id], overall) for record in each.test]], each.single)
 
 
 def _ceiling(each: HeldOut) -> Tau | None:

@@ -21,21 +21,21 @@ def _shows(transfer: Transfer) -> str:
     own = {name: transfer.cell(name, name) for name in names}
     others = [each for each in transfer.cells if each.train != each.test]
 
-    def kept(cell: Cell) -> float:
-        return cell.ranker.value / own[cell.test].ranker.value
+    def lost(cell: Cell) -> float:
+        return own[cell.test].ranker.value - cell.ranker.value
 
-    def of(cell: Cell) -> str:
-        return f"{cell.ranker.value:.3f} of {own[cell.test].ranker.value:.3f}"
+    def against(cell: Cell) -> str:
+        return f"{cell.ranker.value:.3f} against {own[cell.test].ranker.value:.3f}"
 
-    most, least = max(others, key=kept), min(others, key=kept)
+    closest, furthest = min(others, key=lost), max(others, key=lost)
     better = [each for each in transfer.cells if each.ranker.value > each.linear.value]
     no_order = [each for each in others if each.ranker.low <= 0]
     return (
         f"A ranker that is tested on the set it was trained on has tau {_mean_tau(own.values()):.3f} on "
-        f"average, on another set {_mean_tau(others):.3f}: {_between(most)} keeps the most of what the "
-        f"test set's own ranker has ({of(most)}), {_between(least)} the least ({of(least)}). In "
-        f"{len(no_order)} of these {len(others)} cells the interval reaches down to 0. The ranker is "
-        f"above {LINEAR} in {len(better)} of all {len(transfer.cells)} cells, by "
+        f"average, on another set {_mean_tau(others):.3f}: {_between(closest)} comes closest to the test "
+        f"set's own ranker ({against(closest)}), {_between(furthest)} stays furthest behind "
+        f"({against(furthest)}). In {len(no_order)} of these {len(others)} cells the interval reaches down "
+        f"to 0. The ranker is above {LINEAR} in {len(better)} of all {len(transfer.cells)} cells, by "
         f"{_mean_gain(own.values()):+.3f} on average where both were trained on the set and "
         f"by {_mean_gain(others):+.3f} where they were not."
     )
@@ -61,12 +61,14 @@ def _setting(transfer: Transfer) -> str:
     )
     trained_on = ", ".join(f"{each.name} {each.train:,}" for each in transfer.sets)
     return (
-        f"*Setting:* `{transfer.config}`, one ranker for each set ({transfer.model}), {transfer.epochs} "
-        f"epochs, prompts cut at {transfer.max_length} tokens, seed {transfer.seed}; training prompts: "
-        f"{trained_on}. tau-b against one sample, the hottest where there are several, with its 95 % "
+        f"*Setting:* `{transfer.config}`, one ranker for each set ({transfer.model}), epochs: "
+        f"{transfer.epochs}, prompts cut at {transfer.max_length} tokens, seed {transfer.seed}; training "
+        f"prompts: {trained_on}. tau-b against one sample, the hottest where there are several, with its 95 % "
         "bootstrap interval over test prompts; in fp32. Left out of the test, because the "
         f"ranker was trained on them: {left_out or 'none'}. "
-        f"The linear model is trained on the same prompts, whole. {transfer.conditions}"
+        "The linear model is trained on the same prompts, whole. *Category alone* "
+        "orders by the mean length of a prompt's category in the training split. "
+        f"{transfer.conditions}"
     )
 
 
@@ -78,6 +80,8 @@ def _matrix(transfer: Transfer) -> str:
         rows.append([f"**{train}**", *(_own(str(each.ranker), each) for each in cells)])
         rows.append([f"{LINEAR} on the same", *(_own(str(each.linear), each) for each in cells)])
     rows.append(["ceiling", *("" if each.ceiling is None else str(each.ceiling) for each in transfer.sets)])
+    if any(each.category for each in transfer.sets):
+        rows.append(["category alone", *(str(each.category or "") for each in transfer.sets)])
     rows.append(["test prompts", *(f"{each.test:,}" for each in transfer.sets)])
     return markdown(["trained on ↓, tested on →", *names], rows)
 

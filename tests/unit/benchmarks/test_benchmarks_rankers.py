@@ -208,6 +208,7 @@ def test_a_trial_is_small(config: TrainConfig, tmp_path: Path) -> None:
     small = trial(config.model_copy(update={"sources": [*config.sources, other]}))
     assert [(each.name, each.limit) for each in small.sources] == [("a.jsonl.gz", 600)]
     assert small.optimisation.epochs == 1
+    assert small.model.transplant == TransplantConfig(layers=[0])
 
 
 def test_all_take_turns_on_the_same_prompts() -> None:

@@ -69,7 +69,9 @@ def write_set(path: Path, name: str) -> None:
                 [name.removeprefix("other-"), str(i), *(WORDS[(i + n) % 4] for n in range(words))]
             )
             # Ids of their own, so that a prompt of the one's test split may be in the other's training split.
-            record = {"id": f"{name}{i}", "prompt": text, "lengths": lengths}
+            record = {"id": f"{name}{i}", "prompt": text, "lengths": lengths, "category": ""}
+            if name == "exam":
+                record["category"] = "long" if words < 19 else "short"
             file.write(json.dumps({**record, "temperatures": [0.0, 0.3, 0.5, 0.7]}) + "\n")
 
 
@@ -155,7 +157,7 @@ def test_the_section_on_quality_says_what_it_measured(measured_quality: quality.
         str(ranker.torch.single),
         "temperature 0.7, the highest of 4",
         "seeds 0, 1",
-        "The best OPT of at most 25 MB, `chat`",
+        "The best OPT of at most 25 MB is `chat`: in int8 it orders",
         "90.0 MB",
         "1.0 M",
         "60 s, 60 s",
@@ -199,6 +201,15 @@ def test_transfer_leaves_out_what_was_trained_on(measured_transfer: transfer.Tra
         assert (each.left_out > each.prompts) is shared
         assert shared or each.left_out == 0
     assert measured_transfer.cell("chat", "exam").ranker.value < 0 < measured_transfer.sets[2].test
+
+
+def test_what_the_category_tells_is_told(measured_transfer: transfer.Transfer) -> None:
+    chat, _, exam = measured_transfer.sets
+    assert chat.category is None
+    assert exam.category is not None
+    assert exam.ceiling is not None
+    assert 0.5 < exam.category.value < exam.ceiling.value
+    assert f"| category alone |  |  | {exam.category} |" in render(measured_transfer)
 
 
 def test_the_section_on_transfer_is_computed(measured_transfer: transfer.Transfer) -> None:
