@@ -63,11 +63,10 @@ def _setting(transfer: Transfer) -> str:
     return (
         f"*Setting:* `{transfer.config}`, one ranker for each set ({transfer.model}), epochs: "
         f"{transfer.epochs}, prompts cut at {transfer.max_length} tokens, seed {transfer.seed}; training "
-        f"prompts: {trained_on}. tau-b against one sample, the hottest where there are several, with its 95 % "
-        "bootstrap interval over test prompts; in fp32. Left out of the test, because the "
-        f"ranker was trained on them: {left_out or 'none'}. "
-        "The linear model is trained on the same prompts, whole. *Category alone* "
-        "orders by the mean length of a prompt's category in the training split. "
+        f"prompts: {trained_on}. tau-b against one sample, the hottest where there are several, with its "
+        "95 % bootstrap interval over test prompts; in fp32. Left out of the test, because the ranker was "
+        f"trained on them: {left_out or 'none'}. The linear model is trained on the same prompts, whole. "
+        "*Category alone* orders by the mean length of a prompt's category in the training split. "
         f"{transfer.conditions}"
     )
 
