@@ -1,7 +1,14 @@
+from pathlib import Path
+
+import pytest
+from torch import nn
+from transformers import GPT2Config, Qwen2Config
+
 from rankserve.trainer.backbones import load_backbone
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import MiniShape, ModelConfig
+from rankserve.trainer.model import RankerModel, RankerModelError
 from rankserve.trainer.synthetic import generate
 
 PROMPTS = [record.prompt for record in generate(300, 0)]
@@ -41,3 +48,28 @@ def test_opt_mini_is_small_and_of_the_shape_asked_for() -> None:
     assert (config.num_hidden_layers, config.hidden_size, config.vocab_size) == (2, 24, 400)
     assert (config.dropout, config.max_position_embeddings) == (0.3, 16)
     assert config.pad_token_id == small.tokenizer.pad_token_id
+
+
+def test_dropout_reaches_a_pretrained_backbone_or_is_refused(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(PROMPTS, 400)
+    gpt = GPT2Config(vocab_size=400, n_embd=8, n_layer=1, n_head=1)  # type: ignore[no-untyped-call]
+    qwen = Qwen2Config(  # type: ignore[no-untyped-call]
+        vocab_size=400,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+    )
+    for config in (gpt, qwen):
+        RankerModel.from_config(config).save_pretrained(tmp_path / config.model_type)
+        tokenizer.save_pretrained(tmp_path / config.model_type)
+    knows = ModelConfig(backbone=str(tmp_path / "gpt2"), max_length=16, dropout=0.3)
+    dropouts = [
+        each.p for each in load_backbone(knows, PROMPTS).model.modules() if isinstance(each, nn.Dropout)
+    ]
+    assert dropouts.count(0.3) == 3
+    knows_none = knows.model_copy(update={"backbone": str(tmp_path / "qwen2")})
+    with pytest.raises(RankerModelError, match=r"model.dropout.*qwen2"):
+        load_backbone(knows_none, PROMPTS)
+    load_backbone(knows_none.model_copy(update={"dropout": None}), PROMPTS)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,25 @@ def test_embeddings_come_closer_to_the_normalised_sum_than_the_donors_own_do(don
     plain = tables.word_embeddings(input_ids) + tables.position_embeddings.weight[:8]
     error, plain_error = (ours - expected).square().mean(), (plain - expected).square().mean()
     assert error < 0.5 * plain_error
+
+
+def test_memory_does_not_grow_with_vocabulary_times_positions(
+    donor: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, stack, module = [], torch.stack, sys.modules[transplant.__module__]
+
+    def watched(tensors: list[Tensor], dim: int = 0) -> Tensor:
+        sizes.append(sum(tensor.numel() for tensor in tensors))
+        return stack(tensors, dim)
+
+    monkeypatch.setattr(module, "_TOKENS_AT_A_TIME", 8)
+    monkeypatch.setattr(torch, "stack", watched)
+    in_parts = opt_of(donor, layers=[0], usual_length=20).classifier.model.decoder.embed_tokens.weight
+    assert max(sizes) < len(WORDS) * 20 * 32
+    monkeypatch.setattr(module, "_TOKENS_AT_A_TIME", len(WORDS))
+    at_once = opt_of(donor, layers=[0], usual_length=20).classifier.model.decoder.embed_tokens.weight
+    assert max(sizes) >= len(WORDS) * 20 * 32
+    assert torch.equal(in_parts, at_once)
 
 
 def test_a_config_makes_a_ranker_that_hugging_face_loads_as_an_opt(donor: Path, tmp_path: Path) -> None:

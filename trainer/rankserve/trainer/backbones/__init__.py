@@ -16,6 +16,8 @@ from rankserve.trainer.config import OPT_MINI, OPT_TRANSPLANT, MiniShape, ModelC
 from rankserve.trainer.model import RankerModel, RankerModelError
 
 PACKAGE_PREFIX = "package:"
+# What decoders and encoders call it.
+_DROPOUTS = ("dropout", "hidden_dropout_prob", "resid_pdrop", "embd_pdrop")
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,9 +124,14 @@ def _pretrained(config: ModelConfig) -> Backbone:
     if config.pooling is not None:
         overrides["ranker_pooling"] = config.pooling
     if config.dropout is not None:
-        # Decoders and encoders name it differently; a config ignores what its model does not know.
-        overrides |= {"dropout": config.dropout, "hidden_dropout_prob": config.dropout}
+        overrides |= dict.fromkeys(_DROPOUTS, config.dropout)
     model = RankerModel.from_pretrained(path_or_id, **overrides)
+    # A config takes any name, and ignores what its model does not know.
+    if config.dropout is not None and not any(hasattr(type(model.config)(), name) for name in _DROPOUTS):
+        raise RankerModelError(
+            f"model.dropout: {config.backbone} ({model.config.model_type}) has none on embeddings and "
+            f"residuals: leave it out"
+        )
     tokenizer = load_tokenizer(path_or_id)
     model.config.pad_token_id = tokenizer.pad_token_id
     return Backbone(model, tokenizer)

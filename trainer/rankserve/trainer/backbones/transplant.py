@@ -19,6 +19,7 @@ from rankserve.trainer.model import Pooling, RankerModel, RankerModelError
 
 # The mean over tokens takes the most frequent ones, which make up nearly all of the text.
 _FREQUENT_TOKENS = 4096
+_TOKENS_AT_A_TIME = 256
 # What computes the same in an OPT layer and in a BERT layer.
 _COUNTERPARTS = {
     "self_attn.q_proj": "attention.self.query",
@@ -129,7 +130,13 @@ def _embeddings(
     def normalised(sums: Tensor) -> Tensor:
         return nn.functional.layer_norm(sums, scale.shape, scale, shift, epsilon)
 
-    by_token = torch.stack([normalised(tokens + place) for place in places[:usual_length]]).mean(dim=0)
+    # In parts: all of a vocabulary at all of its places are gigabytes.
+    by_token = torch.cat(
+        [
+            torch.stack([normalised(some + place) for place in places[:usual_length]]).mean(dim=0)
+            for some in torch.split(tokens, _TOKENS_AT_A_TIME)
+        ]
+    )
     frequent = token_counts.topk(min(_FREQUENT_TOKENS, len(tokens))).indices
     shares = token_counts[frequent] / token_counts[frequent].sum()
     by_place = torch.stack([shares @ normalised(tokens[frequent] + place) for place in places])
