@@ -292,6 +292,24 @@ def test_what_is_asked_for_wrongly_says_what_to_do(folder: Path, fake: FakeEndpo
         assert run.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--pilot", "5"), "need --dry-run"),
+        (("--price-output", "1"), "need --dry-run"),
+        (("--subset", "en"), "--subset is of a --dataset"),
+        (("--partial", "--dry-run"), "leave out --dry-run"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    folder: Path, fake: FakeEndpoint, options: tuple[str, ...], told: str
+) -> None:
+    run = Collect(folder, fake.url, *options, COLUMNS="200")
+    assert run.end() == 2
+    assert told in run.stderr
+    assert fake.asked == []
+
+
 def test_without_the_extra_the_command_that_installs_it_is_named(folder: Path) -> None:
     options = ["collect", "prompts.txt", "--url", "http://h/v1", "--model", "m", "--output", "o.jsonl"]
     program = (

@@ -134,6 +134,12 @@ def collect(
 
     if (prompts is None) == (dataset is None):
         raise typer.BadParameter("say either a file of PROMPTS or --dataset NAME")
+    if subset is not None and dataset is None:
+        raise typer.BadParameter("--subset is of a --dataset: leave it out for a file")
+    if not dry_run and (pilot or price_input is not None or price_output is not None):
+        raise typer.BadParameter("--pilot, --price-input and --price-output need --dry-run")
+    if partial and (dry_run or retry_failed):
+        raise typer.BadParameter("--partial asks nothing: leave out --dry-run and --retry-failed")
     try:
         sampling = Sampling(
             model=model,
