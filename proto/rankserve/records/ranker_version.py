@@ -178,6 +178,8 @@ def read_manifest(folder: Path) -> RankerManifest:
         raise RankerVersionError(f"{folder}: no {MANIFEST}; not a ranker version, or half written") from None
     except NewerSchemaError as error:
         raise RankerVersionError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise RankerVersionError(f"{path}: unreadable (it lacks {error})") from None
     except (OSError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RankerVersionError(f"{path}: unreadable ({error})") from None
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner, Result
 from rankserve.cli.models import models_app
 from rankserve.records.active_pointer import read_active
 from rankserve.records.manifest_checks import read_version
-from rankserve.records.ranker_version import MANIFEST, MODEL, TOKENIZER, RankerVersionError
+from rankserve.records.ranker_version import MANIFEST, MODEL, TOKENIZER, RankerManifest, RankerVersionError
 
 NAN = float("nan")
 DAMAGES: dict[str, tuple[dict[str, object], str]] = {
@@ -91,6 +92,18 @@ def test_what_no_server_can_use_is_refused_listed_and_not_activated(tmp_path: Pa
         shown = models("show", "r", "--repository", tmp_path, *as_json)
         assert (shown.exit_code, type(shown.exception)) == (1, SystemExit)
         assert problem in shown.stderr
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(RankerManifest)])
+def test_a_field_that_is_missing_is_an_error_or_has_a_default(tmp_path: Path, field: str) -> None:
+    folder = tmp_path / "r" / "1"
+    write_version(folder)
+    document = json.loads((folder / MANIFEST).read_text())
+    del document[field]
+    (folder / MANIFEST).write_text(json.dumps(document))
+    listed = json.loads(models("list", "--repository", tmp_path, "--json").stdout)
+    problem = listed["versions"][0]["problem"]
+    assert problem == "" or field in problem
 
 
 def test_versions_that_the_api_cannot_name_are_not_offered(tmp_path: Path) -> None:
