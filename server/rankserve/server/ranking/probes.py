@@ -47,7 +47,8 @@ def check_probes(
     if not difference <= tolerance:
         raise RankerVersionError(
             f"{folder}: scores here differ from those recorded at export by {difference:.2g}, allowed are "
-            f"{tolerance:.2g}: ONNX Runtime runs this model wrongly here; try another release of it, another "
-            "provider, or export with --precision fp32"
+            f"{tolerance:.2g}: ONNX Runtime runs this model wrongly here; serve another version "
+            "(`rankserve models rollback`), try another release or provider of ONNX Runtime, or export with "
+            "--precision fp32"
         )
     return difference
