@@ -13,10 +13,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# 7 bits: x86 CPUs without VNNI add two products in 16 bits, which 8-bit weights overflow silently.
-_WEIGHT_LIMIT = 63
+from rankserve.exporter.int8_weights import PRODUCT_LIMIT, TABLE_LIMIT, symmetric_int8
+
 _ACTIVATION_LIMIT = 127
-_EMBEDDING_LIMIT = 127
 # Narrower products (the ranker's head) cost nothing and stay exact.
 _MIN_COLUMNS = 16
 _MIN_EMBEDDING_ROWS = 64
@@ -34,15 +33,6 @@ def quantise(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         rewriter.add(node)
     return _rebuilt(model, rewriter)
-
-
-def _per_column_int8(
-    weight: npt.NDArray[np.float32], axis: int, limit: int
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Symmetric int8 with one scale a slice; the maximum is taken along `axis` and kept as length 1."""
-    scale = np.abs(weight).max(axis=axis, keepdims=True) / limit
-    scale[scale == 0] = 1.0
-    return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -92,8 +82,8 @@ class _Rewriter:
     def _embedding(self, node: onnx.NodeProto) -> None:
         table, indices, output = node.input[0], node.input[1], node.output[0]
         if f"{table}_int8" not in self.constants:
-            values, scale = _per_column_int8(
-                numpy_helper.to_array(self.weights[table]), axis=1, limit=_EMBEDDING_LIMIT
+            values, scale = symmetric_int8(
+                numpy_helper.to_array(self.weights[table]), axis=1, limit=TABLE_LIMIT
             )
             self._constant(f"{table}_int8", values)
             self._constant(f"{table}_scale", scale)
@@ -106,7 +96,7 @@ class _Rewriter:
         activation, output = node.input[0], node.output[0]
         bias = node.input[2] if len(node.input) > 2 else ""
         self._quantise_activation(activation)
-        values, scale = _per_column_int8(weight, axis=0, limit=_WEIGHT_LIMIT)
+        values, scale = symmetric_int8(weight, axis=0, limit=PRODUCT_LIMIT)
         self._constant(f"{output}_weight_int8", values)
         self._constant(f"{output}_weight_scale", scale[0])
         unbiased = f"{output}_unbiased" if bias else output

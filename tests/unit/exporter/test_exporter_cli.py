@@ -90,7 +90,7 @@ def test_list_shows_versions_and_what_is_wrong_with_them(repository: Path) -> No
         (["tiny"], "model.onnx is damaged"),
         (["tiny", "2"], "model.onnx is damaged"),
         (["tiny", "9"], "holds no tiny/9"),
-        (["none"], "holds no none/version"),
+        (["none"], "holds no ranker 'none'"),
     ],
 )
 def test_unusable_versions_are_not_activated(repository: Path, arguments: list[str], message: str) -> None:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, DistilBertConfig, OPTConfig, PretrainedConfig
 
 from rankserve.exporter.agreement import discordant_share
+from rankserve.exporter.compact.builder import GraphBuilder
 from rankserve.exporter.compact.compose import compose
 from rankserve.exporter.compact.describe import describe
 from rankserve.exporter.compact.products import FloatProducts
@@ -187,6 +188,13 @@ def test_padding_does_not_count_as_a_range(rows: list[list[int]]) -> None:
 )
 def test_what_is_not_known_is_left_to_the_general_path(config: PretrainedConfig) -> None:
     assert describe(_ranker(config)) is None
+
+
+def test_constants_of_one_name_are_one() -> None:
+    graph = GraphBuilder()
+    assert graph.constant("axes", [1, 2], np.int64) == graph.constant("axes", [1, 2], np.int64) == "axes"
+    with pytest.raises(ValueError, match="two constants of a graph are named axes"):
+        graph.constant("axes", [2], np.int64)
 
 
 def test_a_wrong_description_is_refused(monkeypatch: pytest.MonkeyPatch, rows: list[list[int]]) -> None:

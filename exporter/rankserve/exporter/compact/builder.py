@@ -25,8 +25,15 @@ class GraphBuilder:
     constants: dict[str, npt.NDArray[np.generic]] = field(default_factory=dict)
 
     def constant(self, name: str, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
-        """Adds a constant unless one of that name is there; returns the name."""
-        self.constants.setdefault(name, np.ascontiguousarray(np.asarray(value, dtype=dtype)))
+        """Adds a constant unless that very one is there; returns its name.
+
+        Raises:
+            ValueError: another one has the name.
+        """
+        array = np.ascontiguousarray(np.asarray(value, dtype=dtype))
+        there = self.constants.setdefault(name, array)
+        if there is not array and not np.array_equal(there, array):
+            raise ValueError(f"two constants of a graph are named {name}")
         return name
 
     def node(

@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from rankserve.exporter.compact.builder import CONTRIB, GraphBuilder
 from rankserve.exporter.compact.ranges import ChannelRange
 from rankserve.exporter.compact.smoothing import inputs_multiplied
 from rankserve.exporter.compact.transformer import Array, Linear
+from rankserve.exporter.int8_weights import PRODUCT_LIMIT, TABLE_LIMIT, symmetric_int8
 
-# 7 bits: x86 CPUs without VNNI add two products in 16 bits, which 8-bit weights overflow silently.
-_WEIGHT_LIMIT = 63
-_TABLE_LIMIT = 127
 _LEVELS = 255
 _LARGEST_BIAS = np.float32(2**30)
 
@@ -112,7 +109,7 @@ class Int8Products:
         )
 
     def table(self, graph: GraphBuilder, name: str, table: Array, indices: str) -> str:
-        values, scale = _symmetric(table, axis=1, limit=_TABLE_LIMIT)
+        values, scale = symmetric_int8(table, axis=1, limit=TABLE_LIMIT)
         rows = graph.node("Gather", [graph.constant(f"{name}_int8", values, np.int8), indices], f"{name}_row")
         widened = graph.node("Cast", [rows], f"{name}_widened", to=1)
         scales = graph.constant(f"{name}_scale", scale, np.float32)
@@ -135,7 +132,7 @@ class Int8Products:
         """int8 weight, scales and zero points; no scale is below `least`."""
         if site in self.divisors:
             linear = inputs_multiplied(linear, self.divisors[site])
-        values, scale = _symmetric(linear.weight, axis=0, limit=_WEIGHT_LIMIT, least=least)
+        values, scale = symmetric_int8(linear.weight, axis=0, limit=PRODUCT_LIMIT, least=least)
         return (
             graph.constant(f"{output}_int8", values, np.int8),
             graph.constant(f"{output}_scale", scale[0], np.float32),
@@ -145,12 +142,3 @@ class Int8Products:
 
 def _bias(graph: GraphBuilder, linear: Linear, output: str) -> str:
     return graph.constant(f"{output}_bias", linear.bias, np.float32)
-
-
-def _symmetric(
-    values: Array, *, axis: int, limit: int, least: Array | float = 0.0
-) -> tuple[npt.NDArray[np.int8], Array]:
-    """One scale a slice; the maximum is taken along `axis` and kept as length 1."""
-    scale = np.maximum(np.abs(values).max(axis=axis, keepdims=True) / limit, least)
-    scale[scale == 0] = 1.0
-    return np.round(values / scale).astype(np.int8), scale.astype(np.float32)
