@@ -205,6 +205,23 @@ class LossConfig(_Section):
         return self
 
 
+class PretrainingConfig(_Section):
+    """Teaching an OPT to continue the training prompts, before it is taught to rank them.
+
+    For ``opt-mini`` above all, which begins at random. Precision and tokens a step are those of
+    ``optimisation``.
+
+    Attributes:
+        epochs: passes over the training prompts of all sources.
+        learning_rate: peak, after the warm-up; it falls linearly to 0.
+        warmup_share: share of the prompts during which it rises.
+    """
+
+    epochs: Count = 2
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
 class DistillationConfig(_Section):
     """Learning from rankers that were trained before, not only from lengths (Hinton et al. 2015).
 
@@ -285,6 +302,7 @@ class TrainConfig(_Section):
         split: shares of training, validation and test; a prompt's side follows from the hash of its id.
         sources: training data.
         model: what is trained.
+        pretraining: what it learns beforehand from the prompts alone.
         loss: towards what.
         distillation: rankers to learn from besides.
         optimisation: how.
@@ -296,6 +314,7 @@ class TrainConfig(_Section):
     split: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
     sources: Annotated[list[Source], Field(min_length=1)]
     model: ModelConfig = ModelConfig()
+    pretraining: PretrainingConfig | None = None
     loss: LossConfig = LossConfig()
     distillation: DistillationConfig | None = None
     optimisation: OptimisationConfig = OptimisationConfig()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, set_seed
 
-from rankserve.trainer.backbones import load_backbone
+from rankserve.trainer.backbones import Backbone, load_backbone
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.lists import ListDataset
@@ -32,6 +32,7 @@ from rankserve.trainer.training.distributed import Processes
 from rankserve.trainer.training.lineage import inherited_prompts
 from rankserve.trainer.training.list_scorer import ListScorer
 from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.training.pretraining import load_body, pretrain, save_body
 from rankserve.trainer.training.run_folder import RunFolder
 from rankserve.trainer.training.teachers import write_teacher_scores
 
@@ -96,15 +97,17 @@ def train(
             f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
         )
         processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer, progress))
+        lists = [_lists_from(config, folder, number, source) for number, source in enumerate(sources)]
+        if config.pretraining is not None:
+            processes.on_first(lambda: _pretrain(config, folder, backbone, lists, progress))
+            load_body(backbone.model, folder.pretrained)
+            # What follows is then the same whether this process pretrained, another or an earlier one.
+            set_seed(config.seed)
         trainer = ListwiseTrainer(
             scorer,
             config,
             folder.checkpoints,
-            ListDataset(
-                [_lists_from(config, folder, number, source) for number, source in enumerate(sources)],
-                config.optimisation.list_size,
-                config.seed,
-            ),
+            ListDataset(lists, config.optimisation.list_size, config.seed),
             heads,
             [
                 ValidationSource(
@@ -194,6 +197,31 @@ def _tokenise(
     scores = [folder.teacher_scores(number) for number in range(len(sources))]
     if config.distillation is not None and not all(path.exists() for path in scores):
         write_teacher_scores(config.distillation, sources, scores, progress)
+
+
+def _pretrain(
+    config: TrainConfig,
+    folder: RunFolder,
+    backbone: Backbone,
+    lists: Sequence[TokenisedPrompts],
+    progress: Progress,
+) -> None:
+    """Leaves the pretrained body in the folder, unless an interrupted run has; begun anew if killed."""
+    if config.pretraining is None or folder.pretrained.exists():
+        return
+    if torch.cuda.is_available():
+        backbone.model.cuda()
+    pretrain(
+        backbone.model,
+        lists,
+        config.pretraining,
+        pad_token_id=backbone.tokenizer.pad_token_id,
+        max_tokens=config.optimisation.max_tokens_per_forward,
+        bf16=config.optimisation.precision == "bf16",
+        seed=config.seed,
+        progress=progress,
+    )
+    save_body(backbone.model, folder.pretrained)
 
 
 def _lists_from(config: TrainConfig, folder: RunFolder, number: int, source: SourceData) -> TokenisedPrompts:

@@ -34,7 +34,10 @@ from rankserve.trainer.model import RankerModel
 from rankserve.trainer.training.checkpoints import Checkpoints
 
 # Whatever else is in a folder called data, is not ours to delete.
-_OUR_DATA = re.compile(r"(prompts|rows|tokens|teacher)-[0-9]+\.(arrow|npz|npy|tmp)|sources\.json(\.tmp)?")
+_OUR_DATA = re.compile(
+    r"(prompts|rows|tokens|teacher)-[0-9]+\.(arrow|npz|npy|tmp)"
+    r"|sources\.json(\.tmp)?|pretrained\.(safetensors|tmp)"
+)
 
 
 class RunError(ValueError):
@@ -69,6 +72,11 @@ class RunFolder:
     def teacher_scores(self, source: int) -> Path:
         """Where what the teachers make of them is."""
         return self.data / f"teacher-{source}.npy"
+
+    @property
+    def pretrained(self) -> Path:
+        """Where the body is after pretraining."""
+        return self.data / "pretrained.safetensors"
 
     def begin(self, config: TrainConfig, data_sha256: str) -> None:
         """Claims the folder for this run."""
