@@ -17,5 +17,6 @@ def log_to_stderr() -> None:
             structlog.processors.format_exc_info,
             renderer,
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up for each line: whoever calls a command inside another program may replace stderr.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

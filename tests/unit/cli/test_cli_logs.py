@@ -1,0 +1,22 @@
+import io
+
+import pytest
+
+structlog = pytest.importorskip("structlog", reason="needs the extra server: pip install 'rankserve[server]'")
+
+from rankserve.cli.logs import log_to_stderr
+
+
+def test_lines_go_to_the_stderr_of_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = structlog.get_logger("test")
+    first, second = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("sys.stderr", first)
+    log_to_stderr()
+    try:
+        log.warning("before")
+        monkeypatch.setattr("sys.stderr", second)
+        first.close()
+        log.warning("after")
+    finally:
+        structlog.reset_defaults()
+    assert '"event": "after"' in second.getvalue()
