@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc import StatusCode
-from support.damage import DAMAGES
+from support.damage import DAMAGES, record_other_scores
 from support.messages import inference, reason, rich_status, violated_fields
 from support.server_process import Connection, ServerProcess, StartServer
 from support.slots import occupied
@@ -250,3 +250,22 @@ async def test_a_ranker_that_fails_or_is_late_costs_the_order_and_not_the_reques
         assert history.queued(request_id).score == NEUTRAL
     assert stats.neutral_scores_total == 4
     assert "prompt_scored_neutral" in server.stderr
+
+
+async def test_a_server_starts_with_other_scores_than_recorded_says_so_and_still_refuses_to_swap_to_them(
+    start_server: StartServer, own_repository: Path
+) -> None:
+    """After an upgrade of ONNX Runtime, or on another CPU, a refusal would be an outage."""
+    for version in ("1", "2"):
+        record_other_scores(own_repository / "toy" / version)
+    server = start_server("--replay", *TOY, repository=own_repository)
+    async with Connection(server.address) as connection:
+        assert await scores(connection, "one two") == ("toy/1", [-3.0])
+        versions = await listed(connection)
+        assert versions["toy/1"].active
+        assert "differ from those recorded at export by 15" in versions["toy/1"].problem
+        assert versions["toy/2"].problem == ""
+        with pytest.raises(grpc.aio.AioRpcError, match="differ from those recorded at export"):
+            await activate(connection, "toy", 2)
+        assert (await scores(connection, "one two"))[0] == "toy/1"
+    assert "ranker_scores_differ_from_export" in server.stderr

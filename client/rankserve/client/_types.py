@@ -277,7 +277,8 @@ class RankerVersionInfo:
     Attributes:
         name, version: which one.
         active: whether it scores requests now.
-        problem: why it cannot be used; empty if it can.
+        problem: why it cannot be used; empty if it can. Of the active version also what is wrong with it
+            though it is served: scores that differ from those recorded at export.
         kendall_tau: tau-b on its validation split; None if unknown.
         precision: "int8", "fp16" or "fp32".
         created_at: RFC 3339.

@@ -126,7 +126,9 @@ class RankerVersion(google.protobuf.message.Message):
     version: builtins.int
     active: builtins.bool
     problem: builtins.str
-    """Why the version cannot be used; empty if it can."""
+    """Why the version cannot be used; empty if it can. Of the active version also what is wrong with it though
+    it is served: scores that differ from those recorded at export, found when the server started.
+    """
     kendall_tau: builtins.float
     """Kendall's tau-b on the validation split it was gated on. Absent if unknown."""
     precision: builtins.str

@@ -65,7 +65,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     engine = make_engine(settings.engine, _engine_settings(settings))
     scheduler = Scheduler(_make_policy(settings), _scheduler_settings(settings, engine))
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
-    loaded = await ranker.load(settings.ranker, settings.ranker_version)
+    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
     check_fit(scheduler, loaded)
     await ranker.activate(loaded, move_pointer=False)
     dispatcher = Dispatcher(scheduler, engine, ranker, settings)

@@ -3,14 +3,21 @@
 RuntimeError
 └── ScoringError              one prompt or batch got no score
 RankerVersionError            (rankserve.records) a version cannot be used
-└── ProviderUnavailableError  it could be, but not on the hardware that was asked for
+├── ProviderUnavailableError  it could be, but not on the hardware that was asked for
+└── OtherScoresError          it scores, but not as where it was exported
 """
 
 from enum import StrEnum
 
 from rankserve.records.ranker_version import RankerVersionError
 
-__all__ = ["FailureKind", "ProviderUnavailableError", "RankerVersionError", "ScoringError"]
+__all__ = [
+    "FailureKind",
+    "OtherScoresError",
+    "ProviderUnavailableError",
+    "RankerVersionError",
+    "ScoringError",
+]
 
 
 class FailureKind(StrEnum):
@@ -33,3 +40,7 @@ class ScoringError(RuntimeError):
 
 class ProviderUnavailableError(RankerVersionError):
     """ONNX Runtime did not give an execution provider that was asked for and required."""
+
+
+class OtherScoresError(RankerVersionError):
+    """A version gives its probe prompts finite scores that are not those recorded at export."""

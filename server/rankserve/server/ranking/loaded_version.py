@@ -37,6 +37,7 @@ class LoadedVersion:
         timeout_ms: how long a single prompt may take from arrival to score.
         providers: ONNX Runtime execution providers that run the model, the preferred one first.
         missing_providers: those that were asked for and not obtained.
+        problem: what is wrong with it though it is served; "" if nothing is.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class LoadedVersion:
         timeout_ms: float,
         providers: tuple[str, ...] = (),
         missing_providers: tuple[str, ...] = (),
+        problem: str = "",
     ) -> None:
         self.manifest = manifest
         self.providers = providers
         self.missing_providers = missing_providers
+        self.problem = problem
         self.reference = f"{manifest.name}/{manifest.version}"
         self._batcher = MicroBatcher(score, max_batch=max_batch, timeout_ms=timeout_ms)
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankserve.records.ranker_version import RankerManifest, RankerVersionError
-from rankserve.server.ranking.errors import ScoringError
+from rankserve.server.ranking.errors import OtherScoresError, ScoringError
 
 # Of a score; of the largest where scores exceed 1. Hardware that rounds otherwise moves an int8 or fp16 score
 # by less than this, a wrong kernel, tokenizer or provider by more.
@@ -31,7 +31,8 @@ def check_probes(
         The largest difference; None if the version was exported without probes.
 
     Raises:
-        RankerVersionError: a probe has no finite score, or another than was recorded.
+        RankerVersionError: a probe has no finite score.
+        OtherScoresError: a probe has another score than was recorded.
     """
     if not manifest.probes:
         return None
@@ -45,7 +46,7 @@ def check_probes(
     largest = max(1.0, float(np.abs(recorded).max()))
     tolerance = _TOLERANCES.get(manifest.precision, _COARSE_TOLERANCE) * largest
     if not difference <= tolerance:
-        raise RankerVersionError(
+        raise OtherScoresError(
             f"{folder}: scores here differ from those recorded at export by {difference:.2g}, allowed are "
             f"{tolerance:.2g}: ONNX Runtime runs this model wrongly here; serve another version "
             "(`rankserve models rollback`), try another release or provider of ONNX Runtime, or export with "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from rankserve.records.manifest_checks import read_version
-from rankserve.server.ranking.errors import RankerVersionError, ScoringError
+from rankserve.server.ranking.errors import OtherScoresError, RankerVersionError, ScoringError
 from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
 from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.repository import ModelRepository
@@ -62,16 +62,22 @@ class Ranker:
         self._pointer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def load(self, name: str | None = None, version: int | None = None) -> LoadedVersion:
+    async def load(
+        self, name: str | None = None, version: int | None = None, *, allow_other_scores: bool = False
+    ) -> LoadedVersion:
         """Reads, verifies and warms a version, off the event loop. The active version stays as it is.
 
         Args:
             name, version: as in `ModelRepository.resolve`.
+            allow_other_scores: whether a version whose files are intact and whose scores are finite, but not
+                those recorded at export, is logged as an error (and says so in `problem`) instead of
+                refused. For start-up, where to refuse is an outage after an upgrade of ONNX Runtime or on
+                another CPU; at run time there is a version to stay with.
 
         Raises:
             RankerVersionError: what is wrong with it.
         """
-        manifest, scorer = await asyncio.to_thread(self._load, name, version)
+        manifest, scorer, problem = await asyncio.to_thread(self._load, name, version, allow_other_scores)
         settings = self.settings
         return LoadedVersion(
             manifest,
@@ -80,6 +86,7 @@ class Ranker:
             timeout_ms=settings.timeout_ms,
             providers=scorer.providers,
             missing_providers=tuple(p for p in settings.providers if p not in scorer.providers),
+            problem=problem,
         )
 
     async def activate(self, loaded: LoadedVersion, *, move_pointer: bool = True) -> None:
@@ -130,7 +137,9 @@ class Ranker:
             except (OSError, RankerVersionError) as error:
                 log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
 
-    def _load(self, name: str | None, version: int | None) -> "tuple[RankerManifest, OnnxScorer]":
+    def _load(
+        self, name: str | None, version: int | None, allow_other_scores: bool
+    ) -> "tuple[RankerManifest, OnnxScorer, str]":
         # ONNX Runtime takes a good part of a second to import: here it costs neither the event loop nor
         # those who import this module for its types.
         from rankserve.server.ranking.session import OnnxScorer
@@ -146,5 +155,15 @@ class Ranker:
             threads=settings.threads,
             require_provider=settings.require_provider,
         )
-        check_probes(folder, manifest, scorer.score)
-        return manifest, scorer
+        try:
+            check_probes(folder, manifest, scorer.score)
+        except OtherScoresError as error:
+            if not allow_other_scores:
+                raise
+            log.error(
+                "ranker_scores_differ_from_export",
+                version=f"{manifest.name}/{manifest.version}",
+                reason=str(error),
+            )
+            return manifest, scorer, str(error)
+        return manifest, scorer, ""

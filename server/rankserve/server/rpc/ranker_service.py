@@ -80,6 +80,7 @@ class RankerService(RankerServiceServicer):
         if active is not None and message.active:
             message.providers.extend(active.providers)
             message.missing_providers.extend(active.missing_providers)
+            message.problem = entry.problem or active.problem
         if entry.manifest is not None:
             message.precision = entry.manifest.precision
             message.created_at = entry.manifest.created_at

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from structlog.testing import capture_logs
 from support.damage import DAMAGES
 from support.schema_1 import publish_schema_1
 
@@ -54,6 +55,32 @@ async def test_other_scores_than_recorded_are_refused(
     ranker = Ranker(ModelRepository(repository_path), RankerSettings())
     with pytest.raises(RankerVersionError, match=problem):
         await ranker.load()
+
+
+async def test_where_allowed_other_scores_are_served_and_logged_as_an_error(
+    repository_path: Path, publish_version: Publish
+) -> None:
+    publish_version(probes=(Probe("one two", 12.0),))
+    ranker = Ranker(ModelRepository(repository_path), RankerSettings(timeout_ms=60_000))
+    with capture_logs() as logs:
+        await ranker.activate(await ranker.load(allow_other_scores=True), move_pointer=False)
+    assert [(entry["log_level"], entry["event"]) for entry in logs] == [
+        ("error", "ranker_scores_differ_from_export")
+    ]
+    assert ranker.active is not None
+    assert "differ from those recorded at export by 15" in ranker.active.problem
+    assert (await ranker.score("one two")).score == -3.0
+    await ranker.aclose()
+
+
+@pytest.mark.parametrize("prompt", ["one poison", "crash"])
+async def test_a_probe_without_a_finite_score_is_refused_even_there(
+    repository_path: Path, publish_version: Publish, prompt: str
+) -> None:
+    publish_version(probes=(Probe(prompt, -3.0),))
+    ranker = Ranker(ModelRepository(repository_path), RankerSettings())
+    with pytest.raises(RankerVersionError, match="fails on a prompt it was exported with"):
+        await ranker.load(allow_other_scores=True)
 
 
 def test_scores_that_are_wrong_only_in_a_batch_are_refused(publish_version: Publish) -> None:

@@ -23,9 +23,11 @@ class AbortingContext:
         raise Aborted(code, details)
 
 
-async def test_providers_that_were_not_had_are_told_of_the_active_version_only() -> None:
+async def test_missing_providers_and_other_scores_are_told_of_the_active_version_only() -> None:
     entries = [VersionEntry("r", 1, None), VersionEntry("r", 2, None)]
-    active = SimpleNamespace(reference="r/2", providers=("CPU",), missing_providers=("CUDA",))
+    active = SimpleNamespace(
+        reference="r/2", providers=("CPU",), missing_providers=("CUDA",), problem="scores differ"
+    )
     ranker: Any = SimpleNamespace(active=active, repository=SimpleNamespace(list_versions=lambda: entries))
     swap: Any = None
     context: Any = AbortingContext()
@@ -37,6 +39,7 @@ async def test_providers_that_were_not_had_are_told_of_the_active_version_only()
         ["CPU"],
         ["CUDA"],
     )
+    assert (first.problem, second.problem) == ("", "scores differ")
 
 
 async def test_a_repository_that_cannot_be_read_is_told_and_not_an_unknown_error() -> None:
