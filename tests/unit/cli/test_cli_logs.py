@@ -2,7 +2,9 @@ import io
 
 import pytest
 
-structlog = pytest.importorskip("structlog", reason="needs the extra server: pip install 'rankserve[server]'")
+pytest.importorskip("structlog", reason="needs the extra server: pip install 'rankserve[server]'")
+
+import structlog
 
 from rankserve.cli.logs import log_to_stderr
 
