@@ -156,7 +156,7 @@ class Ranker:
             require_provider=settings.require_provider,
         )
         try:
-            check_probes(folder, manifest, scorer.score)
+            check_probes(folder, manifest, scorer.score, on_cpu=scorer.on_cpu)
         except OtherScoresError as error:
             if not allow_other_scores:
                 raise

@@ -63,14 +63,14 @@ class OnnxScorer:
         # Padded tokens that a run saved is worth, and where larger runs gain no more: on one core small runs
         # multiply slowly (docs/decisions/0008 compares allowances); launching a GPU's kernels costs as much
         # as thousands of tokens.
-        on_cpu = self.providers[0] == CPU_PROVIDER
+        self.on_cpu = self.providers[0] == CPU_PROVIDER
         self._execute = execution(
             self._session,
             self.providers[0],
             max_length=manifest.max_length,
             pad_token_id=manifest.pad_token_id,
         )
-        self._padding_allowance, self._max_tokens = (32, 1024) if on_cpu else (2048, 16384)
+        self._padding_allowance, self._max_tokens = (32, 1024) if self.on_cpu else (2048, 16384)
         self._check_signature(folder)
         self._warm_up(folder, manifest.max_length)
 

@@ -35,5 +35,5 @@ def verify_version(folder: Path, *, provider: str = "CPUExecutionProvider") -> V
     """
     manifest = read_version(folder)
     scorer = OnnxScorer(folder, manifest, providers=(provider,), require_provider=True)
-    difference = check_probes(folder, manifest, scorer.score)
+    difference = check_probes(folder, manifest, scorer.score, on_cpu=scorer.on_cpu)
     return Verified(scorer.providers, len(manifest.probes), difference)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import numpy.typing as npt
 import pytest
 from structlog.testing import capture_logs
 from support.damage import DAMAGES
+from support.ranker_folder import write_version
 from support.schema_1 import publish_schema_1
 
 from rankserve.records.manifest_checks import read_version
-from rankserve.records.ranker_version import Probe, RankerVersionError
+from rankserve.records.ranker_version import Calibration, Probe, RankerVersionError
+from rankserve.server.ranking.errors import OtherScoresError
 from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.ranker import Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository
@@ -37,11 +40,11 @@ def test_recorded_scores_are_reproduced(publish_version: Publish) -> None:
     ("probe", "precision", "problem"),
     [
         (
-            Probe("one two", -3.01),
+            Probe("one two", -3.02),
             "fp32",
-            r"recorded at export by 0\.01, allowed are 0\.003",
+            r"recorded at export by 0\.02, allowed are 0\.01",
         ),
-        (Probe("one two", -3.1), "int8", r"by 0\.1, allowed are 0\.06"),
+        (Probe("one two", -3.3), "int8", r"by 0\.3, allowed are 0\.2"),
         (Probe("one poison", -3.0), "fp32", "not finite"),
         (Probe("crash", -2.0), "fp32", "fails on a prompt it was exported with"),
     ],
@@ -92,6 +95,42 @@ def test_scores_that_are_wrong_only_in_a_batch_are_refused(publish_version: Publ
 
     with pytest.raises(RankerVersionError, match="recorded at export by 1"):
         check_probes(folder, read_version(folder), wrong_where_padded)
+
+
+@pytest.mark.parametrize(
+    ("precision", "on_cpu", "calibration", "allowed"),
+    [
+        ("fp32", True, Calibration((-1.0, 3.0), (9.0, 1.0), (9.0, 1.0)), 0.004),
+        ("fp32", False, Calibration((-1.0, 3.0), (9.0, 1.0), (9.0, 1.0)), 0.04),
+        ("int8", True, Calibration((-1.0, 3.0), (9.0, 1.0), (9.0, 1.0)), 0.08),
+        ("int8", False, Calibration((-1.0, 3.0), (9.0, 1.0), (9.0, 1.0)), 0.08),
+        ("int8", True, Calibration((99.0,), (9.0,), (9.0,)), 0.01),
+        ("int8", True, None, 0.01),
+    ],
+)
+def test_the_tolerance_is_a_share_of_how_far_scores_are_apart(
+    tmp_path: Path, precision: str, on_cpu: bool, calibration: Calibration | None, allowed: float
+) -> None:
+    """However large they are: an offset does not change what a difference does to the order."""
+    manifest = replace(
+        write_version(tmp_path / "r" / "1"),
+        precision=precision,
+        calibration=calibration,
+        probes=(Probe("short", 100.0), Probe("long", 99.5)),
+    )
+
+    def moved(by: float) -> Callable[[Sequence[str]], npt.NDArray[np.float64]]:
+        return lambda prompts: np.array([100.0 if prompt == "short" else 99.5 for prompt in prompts]) + by
+
+    assert check_probes(tmp_path, manifest, moved(0.9 * allowed), on_cpu=on_cpu) is not None
+    with pytest.raises(OtherScoresError, match=f"allowed are {allowed}:"):
+        check_probes(tmp_path, manifest, moved(1.1 * allowed), on_cpu=on_cpu)
+
+
+def test_a_single_probe_without_calibration_is_judged_by_its_size(tmp_path: Path) -> None:
+    manifest = replace(write_version(tmp_path / "r" / "1"), calibration=None, probes=(Probe("short", -10.0),))
+    with pytest.raises(OtherScoresError, match=r"allowed are 0\.2:"):
+        check_probes(tmp_path, manifest, lambda prompts: np.full(len(prompts), -11.0))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
