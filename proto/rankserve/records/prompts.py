@@ -6,8 +6,9 @@ Accepted lines:
 * ``{"prompt": str, "lengths": [int, ...]}`` - several samples of one prompt
 * ``{"prompt": str, "lengths_by_model": {model: int}}`` - pick one with ``model``
 
-Each may carry ``id`` (else a hash of the prompt), ``category``, ``model``, and ``censored``: true, or a list
-with one of true and false for each length, where an answer was cut at that length and would have gone on.
+Each may carry ``id`` (else a hash of the prompt), ``category``, ``model``, whose lengths the first two forms
+hold, and ``censored``: true, or a list with one of true and false for each length, where an answer was cut at
+that length and would have gone on. Lengths of different LLMs are not comparable, so a file states one.
 
 An id names one prompt. A prompt may come again under its id, each time with further samples; every such line
 is kept as a record of its own, and all of them fall to the same split.
@@ -70,17 +71,20 @@ def read_prompts(
 
     Args:
         path: the file.
-        model: which entry of ``lengths_by_model`` to take; needed when there are several.
+        model: which entry of ``lengths_by_model`` to take, needed when there are several; lines of the other
+            forms must not state another one.
         limit: stop after this many.
         length_cap: what answers were cut at; each length from here on counts as censored.
 
     Raises:
-        RecordError: a line cannot be used, two prompts have one id, or there is no prompt; names the file and
-            the line.
+        RecordError: a line cannot be used, two prompts have one id, two lines state different models, or
+            there is no prompt; names the file and the line.
         OSError: the file cannot be opened.
     """
     # Line and prompt of each; those made from the prompt cannot differ in it.
     stated: dict[str, tuple[int, int]] = {}
+    # Line and name of the first.
+    stated_model: tuple[int, str] | None = None
     empty = True
     for number, record in itertools.islice(read_jsonl(path), limit):
         try:
@@ -96,6 +100,16 @@ def read_prompts(
                     f"id {parsed.id!r:.60} is that of another prompt in line {first}: give each prompt its "
                     'own id, or leave "id" out',
                 )
+        if name := parse_model(record):
+            stated_model = stated_model or (number, name)
+            if name != stated_model[1]:
+                raise RecordError(
+                    path,
+                    number,
+                    f"the lengths are of {name!r:.60}, and those of line {stated_model[0]} of "
+                    f"{stated_model[1]!r:.60}, which are not comparable: give each LLM a file of its own, or "
+                    'put all in "lengths_by_model" and set `model`',
+                )
         empty = False
         yield parsed
     if empty and limit != 0:
@@ -109,6 +123,9 @@ def parse_prompt(
 ) -> PromptRecord:
     """One record from its JSON form. Raises ValueError saying what is wrong."""
     prompt = parse_text(record)
+    stated = parse_model(record)
+    if model is not None and stated not in ("", model):
+        raise ValueError(f"the lengths are of {stated!r:.60}, not of the model asked for, {model!r:.60}")
     lengths = parse_tokens("output lengths", _lengths(record, model), most=LONGEST_ANSWER)
     return PromptRecord(
         id=parse_id(record) or prompt_id(prompt),
@@ -144,6 +161,19 @@ def parse_id(record: dict[str, Any]) -> str:
     if not isinstance(identifier, str) and not is_integer(identifier):
         raise ValueError(f'"id" must be a string or an integer, got {identifier!r:.40}')
     return str(identifier)
+
+
+def parse_model(record: dict[str, Any]) -> str:
+    """Whose lengths the record states that it holds, empty if it does not, or names the LLM of each length.
+
+    Raises ValueError saying what is wrong.
+    """
+    model = record.get("model")
+    if model is None or not {"output_tokens", "lengths"} & record.keys():
+        return ""
+    if not isinstance(model, str):
+        raise ValueError(f'"model" must be a string, got {model!r:.40}')
+    return model
 
 
 def parse_tokens(what: str, lengths: object, *, most: int = MOST_TOKENS) -> tuple[int, ...]:

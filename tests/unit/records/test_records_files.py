@@ -127,6 +127,29 @@ def test_an_id_names_one_prompt_which_may_come_again(tmp_path: Path) -> None:
     assert error.value.line == 5
 
 
+def test_lengths_of_several_llms_do_not_mix(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines: list[dict[str, object]] = [
+        {"prompt": "none stated", "output_tokens": 1},
+        {"prompt": "p", "model": "a", "output_tokens": 2},
+        {"prompt": "q", "model": "a", "lengths": [3, 4]},
+        {"prompt": "r", "model": "of the record, not the lengths", "lengths_by_model": {"a": 5}},
+    ]
+    write_jsonl(path, lines)
+    for asked in (None, "a"):
+        assert [r.output_lengths for r in read_prompts(path, model=asked)] == [(1,), (2,), (3, 4), (5,)]
+    with pytest.raises(RecordError, match=r":2: the lengths are of 'a', not of the model asked for, 'c'"):
+        list(read_prompts(path, model="c"))
+    write_jsonl(path, [*lines, {"prompt": "s", "model": "b", "output_tokens": 6}])
+    with pytest.raises(
+        RecordError, match=r":5: the lengths are of 'b', and those of line 2 of 'a'.*a file of its own"
+    ):
+        list(read_prompts(path))
+    write_jsonl(path, [{"prompt": "s", "model": 7, "output_tokens": 6}])
+    with pytest.raises(RecordError, match='"model" must be a string, got 7'):
+        list(read_prompts(path))
+
+
 @pytest.mark.parametrize("text", ["", "\n \n"])
 def test_a_file_without_prompts_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "prompts.jsonl"
