@@ -59,6 +59,16 @@ def test_the_seed_can_be_replaced(tmp_path: Path) -> None:
     assert load_config(path, seed=9).seed == 9
 
 
+def test_the_licence_is_that_of_all_sources_or_has_to_be_stated(tmp_path: Path) -> None:
+    other = '[[sources]]\nkind = "synthetic"\nname = "t"\nlicence = "CC-BY-NC-4.0"\ncount = 9\n'
+    alone = load_config(write(tmp_path, MINIMAL.replace("MIT", "CC-BY-NC-4.0")))
+    assert alone.licence == alone.model_dump(mode="json")["licence"] == "CC-BY-NC-4.0"
+    with pytest.raises(ConfigError, match=r"licence: the sources have several \(CC-BY-NC-4\.0, MIT\)"):
+        load_config(write(tmp_path, MINIMAL + other))
+    stated = load_config(write(tmp_path, 'licence = "CC-BY-NC-4.0"\n' + MINIMAL + other))
+    assert stated.licence == "CC-BY-NC-4.0"
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -85,6 +95,7 @@ def test_the_seed_can_be_replaced(tmp_path: Path) -> None:
         ("split = [0.5, 0.1, 0.1]\n" + MINIMAL, "split"),
         (MINIMAL + MINIMAL.split("\n", 1)[1], "sources: each needs a name"),
         ('name = "x"\nsources = []\n', "sources"),
+        ('licence = ""\n' + MINIMAL, "licence"),
         (MINIMAL.replace('name = "x"', 'name = "../x"'), "name"),
         ("name =", "not valid TOML"),
     ],

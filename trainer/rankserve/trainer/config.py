@@ -297,7 +297,8 @@ class TrainConfig(_Section):
 
     Attributes:
         name: of the run; its folder is ``runs/<name>`` unless ``--output`` says otherwise.
-        licence: of the trained ranker, for its model card.
+        licence: of the trained ranker, for its model card; by default that of the sources, if all state the
+            same.
         seed: of the initial weights, the order of the lists and dropout.
         split: shares of training, validation and test; a prompt's side follows from the hash of its id.
         sources: training data.
@@ -309,7 +310,7 @@ class TrainConfig(_Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    licence: str = "Apache-2.0"
+    licence: Annotated[str, Field(min_length=1)] = ""
     seed: int = 0
     split: tuple[Share, Share, Share] = (0.8, 0.1, 0.1)
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -333,6 +334,14 @@ class TrainConfig(_Section):
             )
         if all(source.auxiliary for source in self.sources):
             raise ValueError("sources: at least one must not be auxiliary, to select the checkpoint by")
+        if not self.licence:
+            licences = sorted({source.licence for source in self.sources})
+            if len(licences) > 1:
+                raise ValueError(
+                    f"licence: the sources have several ({', '.join(licences)}), so say which one the "
+                    f"trained ranker has"
+                )
+            object.__setattr__(self, "licence", licences[0])
         return self
 
 
