@@ -64,6 +64,19 @@ def prompt_id(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
+def normalised(prompt: str) -> str:
+    """What two prompts share that differ only in white space and case."""
+    return " ".join(prompt.split()).casefold()
+
+
+def known_as(prompt: str) -> frozenset[str]:
+    """The ids of a prompt in a list of those that a ranker was trained on: as it is, and normalised.
+
+    A prompt is known if the list holds either. Older lists hold only the first.
+    """
+    return frozenset((prompt_id(prompt), prompt_id(normalised(prompt))))
+
+
 def read_prompts(
     path: Path, *, model: str | None = None, limit: int | None = None, length_cap: int | None = None
 ) -> Iterator[PromptRecord]:
