@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rankserve.records.jsonl import RecordError
-from rankserve.records.prompts import PromptRecord, split_of
+from rankserve.records.prompts import PromptRecord, normalised, split_of
 from rankserve.trainer.config import FileSource, HubSource, SyntheticSource, TrainConfig
 from rankserve.trainer.data.lists import ListDataset, RankedList, RankedPrompt
-from rankserve.trainer.data.loading import load_sources, normalised
+from rankserve.trainer.data.loading import load_sources
 from rankserve.trainer.data.sources import DataError, read_source
 
 DATA = Path(__file__).resolve().parents[3].parent / "shared" / "data"

@@ -154,14 +154,19 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("written", ["alike", "otherwise"])
 @pytest.mark.parametrize("teacher", ["first", "first/model", "second"])
 def test_a_teacher_that_saw_held_out_prompts_itself_or_by_its_own_is_refused(
-    chain: Path, teacher: str, tmp_path: Path
+    chain: Path, teacher: str, written: str, tmp_path: Path
 ) -> None:
+    own = chain / "own.jsonl"
+    if written == "otherwise":
+        own = tmp_path / "own.jsonl"
+        own.write_text((chain / "own.jsonl").read_text().replace("Write one", "write  ONE"))
     student = config_of(
         chain,
         "student",
-        {"own": chain / "own.jsonl"},
+        {"own": own},
         split=[0.3, 0.4, 0.3],
         distillation={"teachers": [teacher]},
     )

@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTConfig, OPTForCausalLM
 
 from rankserve.records.jsonl import write_jsonl
-from rankserve.records.prompts import prompt_id, read_prompts
+from rankserve.records.prompts import known_as, prompt_id, read_prompts
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.config import TrainConfig, parse_config
 from rankserve.trainer.data.loading import DataError, data_digest, load_sources
@@ -259,12 +260,27 @@ def test_evaluation_leaves_out_what_was_trained_on(
     assert figures["trained_on"] == len(source.train)
     assert figures["prompts"] == len(source.test)
     assert figures["kendall_tau"] == pytest.approx(metrics["test"]["kendall_tau"], abs=1e-6)
-    assert RunFolder(folder).trained_on() == {prompt_id(record.prompt) for record in source.train}
+    assert RunFolder(folder).trained_on() == {
+        known for record in source.train for known in known_as(record.prompt)
+    }
+    shouted = [replace(record, prompt=f" {record.prompt.upper()}\n") for record in everything]
+    assert evaluate_checkpoint(folder, shouted)["trained_on"] == len(source.train)
     assert evaluate_checkpoint(folder / "model", everything)["trained_on"] == len(source.train)
     shutil.copytree(folder / "model", tmp_path / "elsewhere")
     assert evaluate_checkpoint(tmp_path / "elsewhere", everything)["trained_on"] == 0
     with pytest.raises(DataError, match="0 of"):
         evaluate_checkpoint(folder, source.train)
+
+
+def test_a_list_of_an_earlier_release_is_read(
+    finished: tuple[Path, dict[str, Any], list[str]], data: Path, tmp_path: Path
+) -> None:
+    [source] = load_sources(tiny_config(data), tmp_path / "data")
+    shutil.copytree(finished[0], tmp_path / "run")
+    exact = sorted(prompt_id(record.prompt) for record in source.train)
+    (tmp_path / "run" / "trained_on.txt").write_text("".join(f"{each}\n" for each in exact))
+    figures = evaluate_checkpoint(tmp_path / "run", [*source.train, *source.test])
+    assert figures["trained_on"] == len(source.train)
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class TrainedRanker:
         model: in evaluation mode.
         tokenizer: cuts on its ``truncation_side``.
         max_length: longest prompt in tokens.
-        trained_on: ``prompt_id`` of each prompt that it saw in training, as far as is known.
+        trained_on: ``known_as`` of each prompt that it saw in training, as far as is known.
     """
 
     model: RankerModel

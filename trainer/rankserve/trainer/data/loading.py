@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankserve.records.prompts import SPLITS, PromptRecord, split_of
+from rankserve.records.prompts import SPLITS, PromptRecord, normalised, split_of
 from rankserve.trainer.config import Source, TableSource, TrainConfig
 from rankserve.trainer.data.prompt_store import StoredPrompts, write_prompts
 from rankserve.trainer.data.sources import DataError, read_source, source_files
 from rankserve.trainer.progress import Counter, Progress
 
-__all__ = ["DataError", "SourceData", "data_digest", "load_sources", "open_sources"]
+__all__ = ["DataError", "SourceData", "data_digest", "load_sources", "normalised", "open_sources"]
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 _SUMMARY = "sources.json"
@@ -76,11 +76,6 @@ def open_sources(config: TrainConfig, folder: Path) -> list[SourceData]:
 def data_digest(folder: Path) -> str:
     """The sha256 of all records that ``load_sources`` read into ``folder``."""
     return str(_summary(folder)["sha256"])
-
-
-def normalised(prompt: str) -> str:
-    """What two prompts share that differ only in white space and case."""
-    return " ".join(prompt.split()).casefold()
 
 
 @dataclass(slots=True, frozen=True)

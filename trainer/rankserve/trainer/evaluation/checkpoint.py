@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankserve.records.prompts import PromptRecord, prompt_id
+from rankserve.records.prompts import PromptRecord, known_as
 from rankserve.trainer.data.loading import DataError
 from rankserve.trainer.evaluation.assessment import assess
 from rankserve.trainer.trained_ranker import TrainedRanker
@@ -21,7 +21,7 @@ def evaluate_checkpoint(path: Path, records: Sequence[PromptRecord]) -> dict[str
         DataError: fewer than two prompts are left.
     """
     ranker = TrainedRanker.load(path)
-    fresh = [record for record in records if prompt_id(record.prompt) not in ranker.trained_on]
+    fresh = [record for record in records if known_as(record.prompt).isdisjoint(ranker.trained_on)]
     if len(fresh) < 2:
         raise DataError(
             f"an order needs at least 2 prompts, and {len(fresh)} of {len(records)} are new to the ranker"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rankserve.records.prompts import prompt_id
+from rankserve.records.prompts import known_as
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.loading import DataError, SourceData
 from rankserve.trainer.model import RankerModelError
@@ -11,17 +11,17 @@ from rankserve.trainer.training.run_folder import RunFolder
 
 
 def inherited_prompts(config: TrainConfig, sources: Sequence[SourceData]) -> frozenset[str]:
-    """``prompt_id`` of what those rankers were trained on, and the rankers that they learned from.
+    """``known_as`` of what those rankers were trained on, and the rankers that they learned from.
 
     Raises:
         DataError: one was trained on a prompt that is held out here.
         RankerModelError: a teacher is no finished run, so what it was trained on is unknown.
     """
-    held_out = {prompt_id(each.prompt) for source in sources for each in (*source.validation, *source.test)}
+    held_out = {known_as(each.prompt) for source in sources for each in (*source.validation, *source.test)}
     seen: set[str] = set()
     for what, path, run in _ancestors(config):
         prompts = run.trained_on()
-        if known := len(prompts & held_out):
+        if known := sum(not prompts.isdisjoint(each) for each in held_out):
             raise DataError(
                 f"the {what} {path} was trained on {known} of the {len(held_out)} prompts that are held out "
                 f"here, and would give their lengths away: train it on the same files with the same split"

@@ -8,7 +8,8 @@
     checkpoints/          what --resume continues from
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
     validation.jsonl.gz   id, prompt, lengths, censored, source: what the exporter gates and calibrates on
-    trained_on.txt        hash of each prompt that the ranker saw, so that an evaluation can leave them out
+    trained_on.txt        hashes of each prompt that the ranker saw, as it is and without regard to case and white
+                          space, so that an evaluation can leave them out
     metrics.json          tau on validation and test with ceilings and baselines
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
@@ -27,7 +28,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from rankserve.records.jsonl import write_jsonl
-from rankserve.records.prompts import prompt_id
+from rankserve.records.prompts import known_as
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.loading import SourceData
 from rankserve.trainer.model import RankerModel
@@ -152,7 +153,7 @@ class RunFolder:
         return settings
 
     def trained_on(self) -> frozenset[str]:
-        """``prompt_id`` of every training prompt of a completed run and of what it learned from."""
+        """``known_as`` of every training prompt of a completed run and of what it learned from."""
         return frozenset(self._trained_on.read_text(encoding="utf-8").split())
 
     def finished_metrics(self) -> dict[str, Any] | None:
@@ -233,7 +234,15 @@ class RunFolder:
 
     def _write_trained_on(self, sources: Sequence[SourceData], inherited: frozenset[str]) -> None:
         # Ids are 64 bits in hexadecimal: as numbers, those of millions fit in memory.
-        ids = array("Q", (int(prompt_id(text), 16) for source in sources for text in source.train.prompts()))
+        ids = array(
+            "Q",
+            (
+                int(known, 16)
+                for source in sources
+                for text in source.train.prompts()
+                for known in known_as(text)
+            ),
+        )
         ids.extend(int(prompt, 16) for prompt in inherited)
         with self._trained_on.open("w", encoding="utf-8") as file:
             file.writelines(f"{number:016x}\n" for number in np.unique(np.frombuffer(ids, dtype=np.uint64)))
