@@ -35,6 +35,21 @@ def test_a_source_is_split_by_id_and_nothing_held_out_is_trained_on(tmp_path: Pa
     assert not [record for record in source.validation + source.test if record.prompt in trained_on]
 
 
+def test_no_prompt_that_validation_holds_is_tested_on(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"id": f"r{i}", "prompt": f"{'pP'[i % 2]}rompt {i // 4}", "output_tokens": i + 1})
+        for i in range(800)
+    ]
+    others = [json.dumps({"id": f"o{i}", "prompt": f"prompt {i}", "output_tokens": 9}) for i in range(300)]
+    sources = [file_source(tmp_path / "a.jsonl", lines), file_source(tmp_path / "b.jsonl", others)]
+    read = load_sources(TrainConfig(name="x", sources=sources), tmp_path / "run")
+    validation = {normalised(record.prompt) for source in read for record in source.validation}
+    for source in read:
+        assert len(source.test) > 10
+        assert validation.isdisjoint(normalised(record.prompt) for record in source.test)
+        assert {split_of(record.id) for record in source.test} == {"test"}
+
+
 def test_an_unreadable_line_is_named(tmp_path: Path) -> None:
     good = '{"prompt": "a", "output_tokens": 3}'
     config = TrainConfig(

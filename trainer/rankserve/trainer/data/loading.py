@@ -31,6 +31,8 @@ _SUMMARY = "sources.json"
 class SourceData:
     """One source, split. No prompt held out by any source is trained on by any.
 
+    Validation selects the checkpoint, so ``test`` lacks what the validation split of any source holds.
+
     An auxiliary source holds nothing out: all its prompts that no other source holds out are in ``train``.
     """
 
@@ -157,7 +159,8 @@ def _read(config: TrainConfig, folder: Path, progress: Progress) -> str:
         write_prompts(_prompts_file(folder, number), indexer.watch(read_source(source)))
         indices.append(indexer.index())
         digest.update(indexer.digest())
-    held_out = _held_out(config.sources, indices)
+    validation, test = (_texts_of(split, config.sources, indices) for split in (_VALIDATION, _TEST))
+    held_out = np.union1d(validation, test)
     for number, (source, index) in enumerate(zip(config.sources, indices, strict=True)):
         trainable = index.chosen & ~np.isin(index.texts, held_out)
         reported = index.chosen & (not source.auxiliary)
@@ -165,15 +168,15 @@ def _read(config: TrainConfig, folder: Path, progress: Progress) -> str:
             _rows_file(folder, number),
             train=np.flatnonzero(trainable & ((index.splits == _TRAIN) | source.auxiliary)),
             validation=np.flatnonzero(reported & (index.splits == _VALIDATION)),
-            test=np.flatnonzero(reported & (index.splits == _TEST)),
+            test=np.flatnonzero(reported & (index.splits == _TEST) & ~np.isin(index.texts, validation)),
         )
     return digest.hexdigest()
 
 
-def _held_out(sources: Sequence[Source], indices: Sequence[_Index]) -> NDArray[np.uint64]:
-    """Hashes of the normalised prompts that no source may train on."""
+def _texts_of(split: int, sources: Sequence[Source], indices: Sequence[_Index]) -> NDArray[np.uint64]:
+    """Hashes of the normalised prompts that a held-out split of any source holds."""
     hashes = [
-        index.texts[index.chosen & (index.splits != _TRAIN)]
+        index.texts[index.chosen & (index.splits == split)]
         for source, index in zip(sources, indices, strict=True)
         if not source.auxiliary
     ]
