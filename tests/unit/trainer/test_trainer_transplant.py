@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -7,8 +6,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import BertConfig, BertModel, OPTForSequenceClassification, PreTrainedTokenizerFast
 
-from rankserve.trainer.backbones import load_backbone, locate
-from rankserve.trainer.backbones.transplant import transplant
+from rankserve.trainer.backbones import load_backbone, locate, transplant
+from rankserve.trainer.backbones.transplant import transplanted
 from rankserve.trainer.config import ModelConfig, TransplantConfig
 from rankserve.trainer.model import RankerModel, RankerModelError
 
@@ -53,7 +52,7 @@ def donor(tmp_path: Path) -> Path:
 
 def opt_of(donor: Path, *, layers: list[int], usual_length: int, weights: Path | None = None) -> RankerModel:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(donor)
-    return transplant(
+    return transplanted(
         str(weights or donor),
         tokenizer,
         torch.arange(1.0, len(WORDS) + 1),
@@ -108,17 +107,17 @@ def test_embeddings_come_closer_to_the_normalised_sum_than_the_donors_own_do(don
 def test_memory_does_not_grow_with_vocabulary_times_positions(
     donor: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes, stack, module = [], torch.stack, sys.modules[transplant.__module__]
+    sizes, stack = list[int](), torch.stack
 
     def watched(tensors: list[Tensor], dim: int = 0) -> Tensor:
         sizes.append(sum(tensor.numel() for tensor in tensors))
         return stack(tensors, dim)
 
-    monkeypatch.setattr(module, "_TOKENS_AT_A_TIME", 8)
+    monkeypatch.setattr(transplant, "_TOKENS_AT_A_TIME", 8)
     monkeypatch.setattr(torch, "stack", watched)
     in_parts = opt_of(donor, layers=[0], usual_length=20).classifier.model.decoder.embed_tokens.weight
     assert max(sizes) < len(WORDS) * 20 * 32
-    monkeypatch.setattr(module, "_TOKENS_AT_A_TIME", len(WORDS))
+    monkeypatch.setattr(transplant, "_TOKENS_AT_A_TIME", len(WORDS))
     at_once = opt_of(donor, layers=[0], usual_length=20).classifier.model.decoder.embed_tokens.weight
     assert max(sizes) >= len(WORDS) * 20 * 32
     assert torch.equal(in_parts, at_once)

@@ -11,7 +11,7 @@ import torch
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
 from rankserve.trainer.backbones.tokenizers import load_tokenizer, train_tokenizer
-from rankserve.trainer.backbones.transplant import transplant
+from rankserve.trainer.backbones.transplant import transplanted
 from rankserve.trainer.config import OPT_MINI, OPT_TRANSPLANT, MiniShape, ModelConfig, TransplantConfig
 from rankserve.trainer.model import RankerModel, RankerModelError
 
@@ -104,7 +104,7 @@ def _opt_transplant(config: ModelConfig, training_prompts: Sequence[str]) -> Bac
     counts = torch.zeros(len(tokenizer))
     counts[list(counted)] = torch.tensor([float(count) for count in counted.values()])
     return Backbone(
-        transplant(
+        transplanted(
             donor,
             tokenizer,
             counts,

@@ -33,7 +33,7 @@ _COUNTERPARTS = {
 }
 
 
-def transplant(
+def transplanted(
     donor: str,
     tokenizer: PreTrainedTokenizerFast,
     token_counts: Tensor,
