@@ -1,10 +1,12 @@
 """What a manifest must satisfy beyond being readable; a JSON document may hold any type, and NaN."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from rankserve.records.json_values import is_finite, is_integer
 from rankserve.records.ranker_version import (
     MANIFEST,
+    Calibration,
     RankerManifest,
     RankerVersionError,
     read_manifest,
@@ -75,6 +77,8 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         return f"states neutral_score {manifest.neutral_score!r}, not a finite number"
     if not all(is_finite(value) for values in knots for value in values):
         return "states a calibration with values that are not finite numbers"
+    if calibration is not None and (problem := _calibration_problem(calibration)):
+        return f"states a calibration {problem}; export the ranker again"
     if (coverage := manifest.coverage) is not None and not all(
         0 <= share <= 1
         for share in (coverage.p50, coverage.p90, *coverage.p50_by_score, *coverage.p90_by_score)
@@ -82,4 +86,21 @@ def _problem(folder: Path, manifest: RankerManifest) -> str:
         return "states a coverage with shares that are not from 0 to 1"
     if not isinstance(manifest.metrics, dict) or not all(map(is_finite, manifest.metrics.values())):
         return "states metrics that are not finite numbers"
+    return ""
+
+
+def _calibration_problem(calibration: Calibration) -> str:
+    p50, p90 = calibration.tokens_p50, calibration.tokens_p90
+    for name, tokens in (("p50", p50), ("p90", p90)):
+        if min(tokens) < 0:
+            return f"whose {name} is negative ({min(tokens):g} tokens)"
+        for longer, shorter in pairwise(tokens):
+            if shorter > longer:
+                return (
+                    f"whose {name} rises from {longer:g} to {shorter:g} tokens, but a higher score means a "
+                    "shorter answer"
+                )
+    for score, median, high in zip(calibration.scores, p50, p90, strict=True):
+        if median > high:
+            return f"whose p50 ({median:g} tokens) is above its p90 ({high:g}) at score {score:g}"
     return ""

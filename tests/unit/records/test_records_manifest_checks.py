@@ -31,6 +31,22 @@ DAMAGES: dict[str, tuple[dict[str, object], str]] = {
         {"calibration": {"scores": [0.0], "tokens_p50": [NAN], "tokens_p90": [1.0]}},
         "calibration",
     ),
+    "calibration's p50 above its p90": (
+        {"calibration": {"scores": [0.0, 1.0], "tokens_p50": [9.0, 8.0], "tokens_p90": [9.0, 7.0]}},
+        "p50 (8 tokens) is above its p90 (7) at score 1",
+    ),
+    "calibration's p50 rises": (
+        {"calibration": {"scores": [0.0, 1.0], "tokens_p50": [5.0, 6.0], "tokens_p90": [9.0, 8.0]}},
+        "p50 rises from 5 to 6 tokens",
+    ),
+    "calibration's p90 rises": (
+        {"calibration": {"scores": [0.0, 1.0], "tokens_p50": [5.0, 5.0], "tokens_p90": [8.0, 9.0]}},
+        "p90 rises from 8 to 9 tokens",
+    ),
+    "calibration below zero": (
+        {"calibration": {"scores": [0.0, 1.0], "tokens_p50": [5.0, -1.0], "tokens_p90": [8.0, 8.0]}},
+        "p50 is negative (-1 tokens)",
+    ),
     "coverage beyond 1": (
         {
             "coverage": {
