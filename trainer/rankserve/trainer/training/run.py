@@ -130,7 +130,7 @@ def train(
         trainer.run()
 
         def figures() -> dict[str, Any]:
-            model = backbone.model.cpu().eval()
+            model = backbone.model.eval()
             state = trainer.state
             metrics: dict[str, Any] = {
                 "schema": 1,
@@ -154,7 +154,7 @@ def train(
                 },
             }
             inherited = inherited_prompts(config, sources)
-            folder.finish(config, sources, model, backbone.tokenizer, metrics, inherited)
+            folder.finish(config, sources, model.cpu(), backbone.tokenizer, metrics, inherited)
             return metrics
 
         return processes.on_first(figures)
