@@ -22,7 +22,9 @@ from rankserve.trainer.config import TrainConfig, parse_config
 from rankserve.trainer.data.loading import DataError, data_digest, load_sources
 from rankserve.trainer.evaluation.checkpoint import evaluate_checkpoint
 from rankserve.trainer.model import RankerModel, RankerModelError
+from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.synthetic import generate
+from rankserve.trainer.training import run
 from rankserve.trainer.training.run import train
 from rankserve.trainer.training.run_folder import RunError, RunFolder
 
@@ -77,6 +79,27 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return folder, train(tiny_config(data), folder, progress=lines.append), lines
 
 
+def test_figures_are_scored_where_the_ranker_was_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def scored(*arguments: Any, **keywords: Any) -> Any:
+        steps.append("scored")
+        return score_encoded(*arguments, **keywords)
+
+    def moved(model: RankerModel) -> RankerModel:
+        steps.append("moved")
+        return to_cpu(model)
+
+    to_cpu = RankerModel.cpu
+    monkeypatch.setattr(run, "score_encoded", scored)
+    monkeypatch.setattr(RankerModel, "cpu", moved)
+    config = tiny_config(data, optimisation={"epochs": 1})
+    train(config, tmp_path / "run", baselines=False, progress=silent)
+    assert steps == ["scored", "scored", "moved"]
+
+
 def losses(lines: list[str]) -> list[float]:
     return [float(line.split("loss ")[1].split(",")[0]) for line in lines if "loss " in line]
 
@@ -118,6 +141,8 @@ def test_the_run_folder_is_what_the_exporter_expects(
         "tokenizer.json",
         "tokenizer_config.json",
     }
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint({"checkpoints", "data"}), "hundreds of MB that nothing reads any more"
     [source] = load_sources(tiny_config(data), tmp_path)
     validation = list(read_prompts(folder / "validation.jsonl.gz"))
     assert [record.prompt for record in validation] == [record.prompt for record in source.validation]
@@ -189,7 +214,9 @@ def test_a_folder_with_a_run_is_not_overwritten(
         train(tiny_config(data), folder, progress=silent)
     with pytest.raises(RunError, match="optimisation"):
         train(tiny_config(data, optimisation={"epochs": 4}), folder, resume=True, progress=silent)
-    assert train(tiny_config(data), folder, resume=True, progress=silent) == metrics
+    lines: list[str] = []
+    assert train(tiny_config(data), folder, resume=True, progress=lines.append) == metrics
+    assert lines == [f"{folder} is complete already"]
 
 
 def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:

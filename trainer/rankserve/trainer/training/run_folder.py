@@ -5,11 +5,11 @@
     config.json           the configuration, with a digest of the data
     .lock                 held while a process trains
     data/                 prompts and tokens that training reads; removed in the end
-    checkpoints/          what --resume continues from
+    checkpoints/          what --resume continues from; removed in the end
     model/                config.json, model.safetensors, tokenizer.json, tokenizer_config.json
     validation.jsonl.gz   id, prompt, lengths, censored, source: what the exporter gates and calibrates on
-    trained_on.txt        hashes of each prompt that the ranker saw, as it is and without regard to case and white
-                          space, so that an evaluation can leave them out
+    trained_on.txt        hashes of each prompt that the ranker saw, as it is and normalised, so that an
+                          evaluation can leave them out
     metrics.json          tau on validation and test with ceilings and baselines
     run.json              base model, max_length, ...; written last, so its presence says the run is complete
 """
@@ -207,6 +207,8 @@ class RunFolder:
                 "licence": config.licence,
             },
         )
+        # Weights of the optimiser too: several times the size of the model.
+        shutil.rmtree(self.checkpoints.path, ignore_errors=True)
 
     def _is_of(self, path: Path) -> bool:
         return self.is_complete and path in (self.path, self.model)
