@@ -27,7 +27,7 @@ from rankserve.exporter.coverage import measure_coverage
 from rankserve.exporter.errors import ExportError, SourceError
 from rankserve.exporter.gates import MIN_TAU, check_batch_effect, check_prompts, check_tau, check_tau_drop
 from rankserve.exporter.graph import export_graph
-from rankserve.exporter.optimise import Level, optimise
+from rankserve.exporter.optimise import Level, Optimised, optimise
 from rankserve.exporter.parity import Parity, check_parity
 from rankserve.exporter.probes import record_probes
 from rankserve.exporter.publish import Published, publish
@@ -119,9 +119,13 @@ def export_ranker(
     found = agreements(scores, validation.sets)
     check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
     optimisation: dict[str, float] = {}
+    applied = ""
     if settings.optimize is not None:
+        optimised = _optimised(graph, model, source, settings, settings.optimize, progress)
+        applied = optimised.applied
+    if applied:
         unoptimised = scores
-        graph = _optimised(graph, model, source, settings, settings.optimize, progress)
+        graph = optimised.graph
         scorer = GraphScorer(graph, source.pad_token_id)
         scores = scorer.score(rows)
         found = agreements(scores, validation.sets)
@@ -165,7 +169,7 @@ def export_ranker(
         versions=_versions(),
         coverage=coverage,
         probes=record_probes(scorer, tokenizer, source),
-        optimization=settings.optimize or "",
+        optimization=applied,
     )
     return publish(
         settings.repository,
@@ -254,17 +258,27 @@ def _optimised(
     settings: ExportSettings,
     level: Level,
     progress: Callable[[str], None],
-) -> onnx.ModelProto:
+) -> Optimised:
     optimised = optimise(graph, model.config, level)
     fused = ", ".join(f"{count} {name}" for name, count in sorted(optimised.fused.items())) or "nothing"
     progress(
         f"{level} ({optimised.configured_as} patterns) fused {fused}: "
         f"{len(graph.graph.node)} nodes became {len(optimised.graph.graph.node)}"
     )
+    if not optimised.applied:
+        progress(
+            f"WARNING: --optimize {level} did nothing to this graph: it is published as it was, and "
+            "ranker.json states no optimisation"
+        )
+    elif optimised.applied != level:
+        progress(
+            f"WARNING: --optimize {level} fused nothing and only simplified the graph: ranker.json states "
+            f"{optimised.applied}"
+        )
     # O3 and O4 approximate on purpose; the order of the validation prompts judges them.
     if settings.precision == "fp32" and level in ("O1", "O2"):
         _check_parity(optimised.graph, model, source, settings)
-    return optimised.graph
+    return optimised
 
 
 def _of_source(

@@ -31,11 +31,14 @@ class Optimised:
     graph: the optimised one.
     fused: operators of ONNX Runtime's own that it has and the graph before had not, by name.
     configured_as: the model type whose patterns were looked for.
+    applied: the level that describes what was done: "O1" where O2 or O3 fused nothing and only simplified, ""
+        where the graph has the operators that it had.
     """
 
     graph: onnx.ModelProto
     fused: dict[str, int]
     configured_as: str
+    applied: Level | Literal[""]
 
 
 def optimise(graph: onnx.ModelProto, config: PretrainedConfig, level: Level) -> Optimised:
@@ -73,7 +76,17 @@ def optimise(graph: onnx.ModelProto, config: PretrainedConfig, level: Level) -> 
                 "--optimize"
             ) from error
         optimised = onnx.load(Path(folder) / "optimised" / "model.onnx")
-    return Optimised(optimised, dict(_own_operators(optimised) - _own_operators(graph)), known.model_type)
+    fused = dict(_own_operators(optimised) - _own_operators(graph))
+    return Optimised(optimised, fused, known.model_type, _applied(graph, optimised, level, fused=bool(fused)))
+
+
+def _applied(
+    before: onnx.ModelProto, after: onnx.ModelProto, level: Level, *, fused: bool
+) -> Level | Literal[""]:
+    if _operators(before) == _operators(after):
+        return ""
+    # O4 has made it fp16, whatever it fused.
+    return level if fused or level == "O4" else "O1"
 
 
 def _stand_in(config: PretrainedConfig) -> PretrainedConfig:
@@ -81,6 +94,10 @@ def _stand_in(config: PretrainedConfig) -> PretrainedConfig:
     return BertConfig(  # type: ignore[no-untyped-call]
         hidden_size=config.hidden_size, num_attention_heads=config.num_attention_heads
     )
+
+
+def _operators(graph: onnx.ModelProto) -> Counter[tuple[str, str]]:
+    return Counter((node.domain, node.op_type) for node in graph.graph.node)
 
 
 def _own_operators(graph: onnx.ModelProto) -> Counter[str]:

@@ -50,6 +50,7 @@ def test_an_encoder_is_fused_and_scores_as_before(
     assert graph.SerializeToString() == before
     assert optimised.configured_as == "bert"
     assert fused <= optimised.fused.keys()
+    assert optimised.applied == level
     score = _scores_of(optimised.graph)
     for side in ("left", "right"):
         np.testing.assert_allclose(score(side), _scores_of(graph)(side), atol=tolerance)
