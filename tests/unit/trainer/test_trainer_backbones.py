@@ -1,8 +1,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
-from transformers import GPT2Config, Qwen2Config
+from transformers import (
+    BertConfig,
+    GPT2Config,
+    MPNetConfig,
+    OPTConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    RobertaConfig,
+)
 
 from rankserve.trainer.backbones import load_backbone
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
@@ -73,3 +82,38 @@ def test_dropout_reaches_a_pretrained_backbone_or_is_refused(tmp_path: Path) -> 
     with pytest.raises(RankerModelError, match=r"model.dropout.*qwen2"):
         load_backbone(knows_none, PROMPTS)
     load_backbone(knows_none.model_copy(update={"dropout": None}), PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "padding", "positions"),
+    [
+        (BertConfig, 0, 34),
+        (RobertaConfig, 1, 32),
+        (RobertaConfig, 3, 30),
+        (MPNetConfig, 1, 32),
+        (OPTConfig, 1, 34),
+    ],
+)
+def test_a_backbone_reads_prompts_as_long_as_its_positions(
+    kind: type[PretrainedConfig], padding: int, positions: int, tmp_path: Path
+) -> None:
+    shape = {
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "max_position_embeddings": 34,
+    }
+    widths = {"ffn_dim": 8, "word_embed_proj_dim": 8} if kind is OPTConfig else {"intermediate_size": 8}
+    config = kind(vocab_size=400, pad_token_id=padding, **shape, **widths)
+    model = RankerModel.from_config(config).eval()
+    assert model.positions == positions
+    longest = torch.full((1, positions), 9)
+    assert torch.isfinite(model(longest, torch.ones_like(longest))).all()
+    model.save_pretrained(tmp_path)
+    train_tokenizer(PROMPTS, 400).save_pretrained(tmp_path)
+    asked = ModelConfig(backbone=str(tmp_path), max_length=positions)
+    load_backbone(asked, PROMPTS)
+    with pytest.raises(
+        RankerModelError, match=rf"max_length is {positions + 1}, .* positions for {positions}$"
+    ):
+        load_backbone(asked.model_copy(update={"max_length": positions + 1}), PROMPTS)

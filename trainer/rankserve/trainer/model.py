@@ -60,6 +60,17 @@ class RankerModel(nn.Module):
         return self.classifier.config
 
     @property
+    def positions(self) -> int | None:
+        """Tokens of the longest prompt that it can read; None if there is no bound."""
+        longest: int | None = getattr(self.config, "max_position_embeddings", None)
+        if longest is None:
+            return None
+        # RoBERTa and its kind count positions from behind the one that padding has.
+        table = getattr(getattr(self.classifier.base_model, "embeddings", None), "position_embeddings", None)
+        padding = getattr(table, "padding_idx", None)
+        return longest if padding is None else longest - padding - 1
+
+    @property
     def head(self) -> nn.Linear | None:
         """What makes a score of a pooled state; None if the classifier pools inside its own head."""
         names = ("score", "classifier") if self.pooling == "mean" else ("score",)

@@ -49,7 +49,7 @@ class TrainedRanker:
                 f"{path} is an unfinished run: continue it with `rankserve train --resume`"
             )
         model, tokenizer = RankerModel.from_pretrained(checkpoint), load_tokenizer(checkpoint)
-        longest = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
+        longest = model.positions or tokenizer.model_max_length
         tokenizer.truncation_side = settings.get("truncation_side", tokenizer.truncation_side)
         return cls(model, tokenizer, int(settings.get("max_length", longest)), trained_on)
 

@@ -46,8 +46,8 @@ def load_backbone(config: ModelConfig, training_prompts: Sequence[str]) -> Backb
     else:
         backbone = _pretrained(config)
     backbone.tokenizer.truncation_side = config.truncation_side
-    longest = getattr(backbone.model.config, "max_position_embeddings", config.max_length)
-    if config.max_length > longest:
+    longest = backbone.model.positions
+    if longest is not None and config.max_length > longest:
         raise RankerModelError(
             f"model.max_length is {config.max_length}, but {config.backbone} has positions for {longest}"
         )
