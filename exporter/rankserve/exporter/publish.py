@@ -2,8 +2,6 @@
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +21,7 @@ from rankserve.records.ranker_version import (
     sync_folder,
     version_numbers,
 )
+from rankserve.records.staging import staging_folder
 
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
@@ -71,15 +70,11 @@ def publish(
     # Before the work: an unreadable pointer is not found out when the version is already there.
     read_active(repository)
     rankers = repository / manifest.name
-    staging = Path(tempfile.mkdtemp(dir=repository, prefix=f".{manifest.name}-"))
-    try:
+    with staging_folder(repository, manifest.name) as staging:
         onnx.save(model, staging / MODEL)
         tokenizer.save(str(staging / TOKENIZER), pretty=False)
         rankers.mkdir(exist_ok=True)
         manifest, folder = _claim_number(repository, staging, manifest, card)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     sync_folder(rankers)
     sync_folder(repository)
     if activate:

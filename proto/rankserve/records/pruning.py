@@ -17,6 +17,7 @@ from rankserve.records.ranker_version import (
     version_numbers,
 )
 from rankserve.records.repository_lock import repository_lock
+from rankserve.records.staging import abandoned
 
 DEFAULT_KEEP = 3
 # No number, so that nothing takes it for a version. Beside the versions: a ranker's folder may be a link to
@@ -28,7 +29,7 @@ _PRUNED = ".pruned-"
 class Pruned:
     """Attributes:
     removed: versions that are gone (or would go).
-    freed_bytes: what they took on disk, with what a killed pruner had left.
+    freed_bytes: what they took on disk, with what killed pruners and exporters had left.
     undeleted: folders that could not be deleted; they are no versions any more.
     """
 
@@ -45,15 +46,16 @@ def plan_pruning(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None
         OSError: the repository cannot be read.
     """
     removed = _superfluous(repository, keep, name)
+    left = [*_left(repository), *abandoned(repository)]
     folders = [repository / each / str(number) for each, number in removed]
-    return Pruned(tuple(removed), sum(map(_bytes, [*folders, *_left(repository)])))
+    return Pruned(tuple(removed), sum(map(_bytes, [*folders, *left])))
 
 
 def prune(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None = None) -> Pruned:
     """Deletes versions but the newest usable ones, the active one and the one that a rollback goes to.
 
     A version is first renamed out of sight, whole, and then deleted: nobody ever sees half of one. What a
-    killed pruner left is deleted too.
+    killed pruner or exporter left is deleted too.
 
     Args:
         repository: folder of rankers.
@@ -73,7 +75,7 @@ def prune(repository: Path, *, keep: int = DEFAULT_KEEP, name: str | None = None
             (repository / each / str(number)).rename(hidden)
         for each in {each for each, _ in removed}:
             sync_folder(repository / each)
-    left = list(_left(repository))
+        left = [*_left(repository), *abandoned(repository)]
     freed = sum(map(_bytes, left))
     for folder in left:
         _delete(folder)

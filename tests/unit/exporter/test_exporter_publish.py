@@ -11,6 +11,7 @@ from rankserve.exporter import publish as publishing
 from rankserve.exporter.errors import ExportError
 from rankserve.exporter.publish import Published, publish
 from rankserve.records.active_pointer import read_active, read_previous
+from rankserve.records.pruning import prune
 from rankserve.records.ranker_version import (
     MANIFEST,
     MODEL,
@@ -129,6 +130,21 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
         _publish(tmp_path)
 
     assert _tree(tmp_path) == before
+
+
+def test_pruning_leaves_a_version_alone_that_is_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(tmp_path)
+    real = publishing._sync_file
+
+    def prune_first(path: Path) -> None:
+        prune(tmp_path)
+        real(path)
+
+    monkeypatch.setattr(publishing, "_sync_file", prune_first)
+    published = _publish(tmp_path)
+    verify_files(published.folder, read_manifest(published.folder))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\nb"])

@@ -30,7 +30,8 @@ def prune(
 ) -> None:
     """Delete old versions, but never the active one nor the one that `rollback` goes to.
 
-    Safe beside exporters and when killed in the middle: the next prune deletes what was left.
+    Safe beside exporters and when killed in the middle: the next prune deletes what was left, also by a
+    killed export.
 
     Servers keep what they have loaded; what one is started with by --ranker-version is not known here.
     """
