@@ -1,7 +1,8 @@
-"""Training in real processes: several at once, and killed ones."""
+"""Training in real processes: several at once, killed and interrupted ones."""
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -121,3 +122,34 @@ def test_a_training_that_is_killed_again_and_again_ends_like_one_that_is_not(tmp
     )
     assert killed.keys() == whole.keys()
     assert all(torch.equal(killed[name], whole[name]) for name in whole)
+
+
+def test_ctrl_c_ends_a_training_and_tells_how_to_go_on(tmp_path: Path) -> None:
+    config, output = tmp_path / "tiny.toml", tmp_path / "run"
+    config.write_text(CONFIG.replace("DROPOUT", "dropout = 0.1"))
+    # A shell's background jobs, which this test may be part of, ignore the signal.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from rankserve.cli.main import app; app()"
+    )
+    arguments = ("train", "--config", str(config), "--output", str(output))
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = list[str]()
+        for line in process.stderr:
+            lines.append(line)
+            if "validation tau" in line:
+                os.kill(process.pid, signal.SIGINT)
+                break
+        lines.extend(process.stderr)
+        assert process.wait(timeout=60) == 130, "".join(lines)
+    assert lines[-1] == "interrupted: the same command with --resume continues the run\n"
+    assert not [line for line in lines if "Traceback" in line]
+    assert (output / "config.json").exists(), "which --resume needs"
+    assert not (output / "run.json").exists()

@@ -1,6 +1,7 @@
 """`rankserve train`: a ranker from prompts and output lengths."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,9 +33,20 @@ def train(
 ) -> None:
     """Train a ranker: prompts and output lengths in, a run folder for `rankserve export` out.
 
-    Progress goes to stderr. An interrupted run continues with --resume. Several GPUs, or machines that share
-    the run folder, train together: torchrun --nproc-per-node 2 $(which rankserve) train ...
+    Progress goes to stderr. An interrupted run continues with --resume; Ctrl-C ends it with exit status 130.
+    Several GPUs, or machines that share the run folder, train together: torchrun --nproc-per-node 2 $(which
+    rankserve) train ...
     """
+    try:
+        _train(config, output, resume=resume, seed=seed, as_json=as_json)
+    except KeyboardInterrupt:
+        # Not is_first_process: the imports may have been interrupted.
+        if os.environ.get("RANK", "0") == "0":
+            typer.echo("interrupted: the same command with --resume continues the run", err=True)
+        raise typer.Exit(130) from None
+
+
+def _train(config: str, output: Path | None, *, resume: bool, seed: int | None, as_json: bool) -> None:
     with needs_extra("trainer"):
         from rankserve.trainer.config import ConfigError, load_config
         from rankserve.trainer.data.loading import DataError
