@@ -25,11 +25,6 @@ PROMPT = Prompt("p1", (Message("user", "Tell me all about the quiet rivers of th
 SAMPLING = Sampling("fake-7b", max_tokens=300, temperature=0.7)
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-
-
 @pytest.fixture
 def fake() -> Iterator[FakeEndpoint]:
     with FakeEndpoint() as endpoint:
@@ -209,6 +204,26 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> None:
     with pytest.raises(CollectionError) as error:
         Endpoint("http://h/v1", SAMPLING, api_key="sk-a\nX-Other: b")
     assert "sk-a" not in str(error.value)
+
+
+async def test_no_proxy_is_sent_key_and_prompts(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with FakeEndpoint() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        await ask(fake)
+        assert len(fake.asked) == 1
+        assert not proxy.asked
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_extra_fields_do_not_change_the_cap_that_is_recorded(name: str) -> None:
+    with pytest.raises(
+        CollectionError, match=f"--extra holds {name} 100, and the cap is 300: .*--max-tokens"
+    ):
+        Sampling("m", 300, extra={name: 100})
+    Sampling("m", 300, extra={"max_tokens": None, name: 300})
 
 
 def test_extra_fields_do_not_replace_options() -> None:

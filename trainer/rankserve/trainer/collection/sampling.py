@@ -13,6 +13,8 @@ from rankserve.trainer.collection.prompts import Prompt
 _RESERVED = frozenset(
     ("model", "messages", "prompt", "n", "best_of", "stream", "temperature", "top_p", "seed")
 )
+# What endpoints call the cap, which decides what counts as censored.
+_CAPS = ("max_tokens", "max_completion_tokens")
 
 
 class Api(StrEnum):
@@ -40,7 +42,7 @@ class Sampling:
         seed: sends a seed with each request, another for each sample; None sends none.
 
     Raises:
-        CollectionError: ``extra`` holds what an option says.
+        CollectionError: ``extra`` holds what an option says, or another cap.
     """
 
     model: str
@@ -56,6 +58,12 @@ class Sampling:
             raise CollectionError(
                 f"--extra must not hold {', '.join(reserved)}: use the option, and one answer a request"
             )
+        for name in _CAPS:
+            if self.extra.get(name) not in (None, self.max_tokens):
+                raise CollectionError(
+                    f"--extra holds {name} {self.extra[name]!r:.40}, and the cap is {self.max_tokens}: set it "
+                    f"by --max-tokens, which the lengths are recorded with"
+                )
 
     def comparable(self) -> dict[str, Any]:
         """What two samples must share for their lengths to be of one distribution."""
