@@ -26,7 +26,8 @@ MOST_RESPONSE_BYTES = 16 * 2**20
 class Endpoint:
     """Asks for samples. An async context manager.
 
-    Goes through no proxy, follows no redirect, reads a bounded number of bytes, and repeats neither key nor prompt in a message.
+    Goes through no proxy, follows no redirect, reads a bounded number of bytes, and repeats neither key nor
+    prompt in a message.
 
     Args:
         url: up to and with the version, as in ``http://127.0.0.1:8000/v1``.
@@ -59,7 +60,7 @@ class Endpoint:
         self._client = httpx2.AsyncClient(
             headers=headers,
             timeout=None,
-            # A proxy of HTTP_PROXY would read key and prompts of plain http. Certificates may be the system's.
+            # A proxy of HTTP_PROXY would read key and prompts of plain http.
             trust_env=False,
             verify=httpx2.create_ssl_context(),
             follow_redirects=False,

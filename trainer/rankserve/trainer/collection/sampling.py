@@ -61,8 +61,8 @@ class Sampling:
         for name in _CAPS:
             if self.extra.get(name) not in (None, self.max_tokens):
                 raise CollectionError(
-                    f"--extra holds {name} {self.extra[name]!r:.40}, and the cap is {self.max_tokens}: set it "
-                    f"by --max-tokens, which the lengths are recorded with"
+                    f"--extra holds {name} {self.extra[name]!r:.40}, and the cap is {self.max_tokens}: set "
+                    f"--max-tokens, which the lengths are recorded with"
                 )
 
     def comparable(self) -> dict[str, Any]:
