@@ -229,8 +229,9 @@ class DistillationConfig(_Section):
     that the ranker is for than the lengths of another one are.
 
     Attributes:
-        teachers: run folders, relative to the config; their scores are averaged. None may have been trained
-            on a prompt that this run holds out.
+        teachers: run folders, relative to the config; their scores are averaged, so they should have been
+            trained with the same loss, ``ranknet``. None may have been trained on a prompt that this run
+            holds out.
         weight: of the teachers in the loss; the rest is that of the lengths, where there are any.
         temperature: above 1, pairs that the teachers are sure of count for less.
     """
