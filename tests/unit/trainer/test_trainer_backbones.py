@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,13 +98,15 @@ def test_dropout_reaches_a_pretrained_backbone_or_is_refused(tmp_path: Path) -> 
 def test_a_backbone_reads_prompts_as_long_as_its_positions(
     kind: type[PretrainedConfig], padding: int, positions: int, tmp_path: Path
 ) -> None:
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": 8,
         "num_hidden_layers": 1,
         "num_attention_heads": 1,
         "max_position_embeddings": 34,
     }
-    widths = {"ffn_dim": 8, "word_embed_proj_dim": 8} if kind is OPTConfig else {"intermediate_size": 8}
+    widths: dict[str, Any] = (
+        {"ffn_dim": 8, "word_embed_proj_dim": 8} if kind is OPTConfig else {"intermediate_size": 8}
+    )
     config = kind(vocab_size=400, pad_token_id=padding, **shape, **widths)
     model = RankerModel.from_config(config).eval()
     assert model.positions == positions

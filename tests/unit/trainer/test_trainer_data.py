@@ -41,8 +41,11 @@ def test_no_prompt_that_validation_holds_is_tested_on(tmp_path: Path) -> None:
         for i in range(800)
     ]
     others = [json.dumps({"id": f"o{i}", "prompt": f"prompt {i}", "output_tokens": 9}) for i in range(300)]
-    sources = [file_source(tmp_path / "a.jsonl", lines), file_source(tmp_path / "b.jsonl", others)]
-    read = load_sources(TrainConfig(name="x", sources=sources), tmp_path / "run")
+    config = TrainConfig(
+        name="x",
+        sources=[file_source(tmp_path / "a.jsonl", lines), file_source(tmp_path / "b.jsonl", others)],
+    )
+    read = load_sources(config, tmp_path / "run")
     validation = {normalised(record.prompt) for source in read for record in source.validation}
     for source in read:
         assert len(source.test) > 10
