@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rankserve.trainer.config import ConfigError, FileSource, load_config
+from rankserve.trainer.config import ConfigError, FileSource, ModelConfig, TransplantConfig, load_config
 from rankserve.trainer.data.sources import read_source
 from rankserve.trainer.recipes import find_config, recipe_names
 
@@ -117,3 +117,11 @@ def test_a_file_may_state_where_its_answers_were_cut(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     [source] = load_config(write(tmp_path, text)).sources
     assert [record.censored for record in read_source(source)] == [(False, True), (True,)]
+
+
+def test_a_transplant_names_its_donor() -> None:
+    assert ModelConfig(backbone="facebook/opt-125m").origin == "facebook/opt-125m"
+    transplanted = ModelConfig(
+        backbone="opt-transplant", transplant=TransplantConfig(donor="./bert", layers=[0, 2])
+    )
+    assert transplanted.origin == "opt-transplant of ./bert, layers 0, 2"

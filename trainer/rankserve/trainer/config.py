@@ -158,6 +158,14 @@ class ModelConfig(_Section):
                 )
         return self
 
+    @property
+    def origin(self) -> str:
+        """What a ranker was trained from, for its model card."""
+        if self.backbone != OPT_TRANSPLANT:
+            return self.backbone
+        transplant = self.transplant or TransplantConfig()
+        return f"{OPT_TRANSPLANT} of {transplant.donor}, layers {', '.join(map(str, transplant.layers))}"
+
 
 class LossConfig(_Section):
     """What it is trained towards.

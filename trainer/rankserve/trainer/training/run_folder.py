@@ -198,7 +198,7 @@ class RunFolder:
         _write_json(
             self._run,
             {
-                "base_model": config.model.backbone,
+                "base_model": config.model.origin,
                 "max_length": config.model.max_length,
                 "pad_token_id": tokenizer.pad_token_id,
                 "truncation_side": config.model.truncation_side,
