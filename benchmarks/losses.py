@@ -39,6 +39,7 @@ from rankserve.trainer.trained_ranker import TrainedRanker
 from rankserve.trainer.training.run import train
 from rankserve.trainer.training.run_folder import RunError
 
+PACKAGES = ("rankserve", "torch", "transformers", "scikit-learn", "numpy")
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
 REFERENCE = "listmle"
@@ -250,7 +251,7 @@ def render(
         seeds = f"means over seeds {', '.join(map(str, options.seeds))}"
         spreads = [np.ptp([each["kendall_tau"] for each in row.figures]) for row in rankers.values()]
         between = f" Between seeds of one loss tau differs by up to {max(spreads):.3f}."
-    versions = ", ".join(f"{name} {value}" for name, value in package_versions().items())
+    versions = ", ".join(f"{name} {value}" for name, value in package_versions(PACKAGES).items())
     optimisation = base.optimisation
     return f"""# Losses
 

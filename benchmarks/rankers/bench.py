@@ -1,16 +1,14 @@
 """What every section is given, and what is written down beside its figures."""
 
-import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rankserve.client.load.machine import describe_machine
+from rankserve.client.load.machine import describe_machine, package_versions
 from rankserve.trainer.config import (
     OPT_MINI,
     OPT_TRANSPLANT,
@@ -93,7 +91,7 @@ class Conditions:
         return cls(
             command=f"python -m benchmarks.rankers {shlex.join(arguments)}",
             machine=describe_machine(),
-            versions=_versions(),
+            versions=package_versions(PACKAGES),
             commit=_commit(),
             date=f"{datetime.now(UTC):%Y-%m-%d}",
             quick=bench.quick,
@@ -142,16 +140,6 @@ def relative(path: Path) -> str:
 
 def to_stderr(line: str) -> None:
     print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"Python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _commit() -> str:
