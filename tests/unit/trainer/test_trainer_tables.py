@@ -55,6 +55,17 @@ def test_parquet_and_both_formats_of_arrow(tmp_path: Path) -> None:
         assert records_of(tmp_path / name) == EXPECTED, name
 
 
+def test_lengths_of_several_llms_do_not_mix(tmp_path: Path) -> None:
+    for name in "ab":
+        rows = {"prompt": ["one", f"two {name}"], "output_tokens": [1, 2], "model": [None, name]}
+        parquet.write_table(pa.table(rows), tmp_path / f"{name}.parquet")
+        assert len(records_of(tmp_path / f"{name}.parquet")) == 2
+    with pytest.raises(
+        DataError, match=r"b\.parquet, row 2: .* 'b', and those of .*a\.parquet, row 2 of 'a'"
+    ):
+        records_of(tmp_path / "*.parquet")
+
+
 def test_several_files_of_single_lengths_and_a_cap(tmp_path: Path) -> None:
     for name, length in (("b", 9), ("a", 5)):
         parquet.write_table(

@@ -58,9 +58,9 @@ class FileSource(_Source):
 class TableSource(_Source):
     """Parquet files, or Arrow files (``.arrow``, ``.feather``), read batch by batch.
 
-    Columns: ``prompt``; ``output_tokens``, an integer, or ``lengths``, a list of them; where present ``id``
-    and ``censored``. ``path`` is relative to the config and may hold ``*`` for several files; ``length_cap``
-    as for a file.
+    Columns: ``prompt``; ``output_tokens``, an integer, or ``lengths``, a list of them; where present ``id``,
+    ``censored`` and ``model``, one for all. ``path`` is relative to the config and may hold ``*`` for several
+    files; ``length_cap`` as for a file.
     """
 
     kind: Literal["parquet"]

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rankserve.records.prompts import PromptRecord, parse_prompt, read_prompts
+from rankserve.records.prompts import PromptRecord, parse_model, parse_prompt, read_prompts
 from rankserve.trainer.config import FileSource, HubSource, Source, TableSource
 from rankserve.trainer.data.tables import TableError, read_rows, table_columns
 from rankserve.trainer.synthetic import generate
 
 # Of those that a table may have, what we read.
-_COLUMNS = ("id", "prompt", "output_tokens", "lengths", "censored")
+_COLUMNS = ("id", "prompt", "output_tokens", "lengths", "censored", "model")
 
 
 class DataError(ValueError):
@@ -56,6 +56,8 @@ def read_source(source: Source) -> Iterator[PromptRecord]:
 
 
 def _read_tables(source: TableSource) -> Iterator[PromptRecord]:
+    # Place and name of the first.
+    stated: tuple[str, str] | None = None
     for path in source_files(source):
         try:
             columns = table_columns(path)
@@ -68,7 +70,16 @@ def _read_tables(source: TableSource) -> Iterator[PromptRecord]:
                 read_rows(path, [name for name in _COLUMNS if name in columns]), start=1
             ):
                 present = {name: value for name, value in row.items() if value is not None}
-                yield _parsed(present, source, f"{path}, row {number}")
+                place = f"{path}, row {number}"
+                record = _parsed(present, source, place)
+                if name := parse_model(present):
+                    stated = stated or (place, name)
+                    if name != stated[1]:
+                        raise DataError(
+                            f"{place}: the lengths are of {name!r:.60}, and those of {stated[0]} of "
+                            f"{stated[1]!r:.60}, which are not comparable: make each LLM's a source"
+                        )
+                yield record
         except TableError as error:
             raise DataError(str(error)) from None
 
