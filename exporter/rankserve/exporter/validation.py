@@ -8,7 +8,7 @@ import numpy as np
 from rankserve.exporter.errors import SourceError
 from rankserve.exporter.source import RankerSource
 from rankserve.records.jsonl import RecordError, read_jsonl
-from rankserve.records.prompts import PromptRecord, parse_prompt, prompt_id
+from rankserve.records.prompts import PromptRecord, known_as, parse_prompt
 
 
 @dataclass(slots=True, frozen=True)
@@ -67,7 +67,7 @@ def read_validation(
             record = parse_prompt(line, model=lengths_of)
         except ValueError as error:
             raise RecordError(path, number, str(error)) from None
-        if prompt_id(record.prompt) in known:
+        if not known_as(record.prompt).isdisjoint(known):
             left_out += 1
         else:
             by_source.setdefault(str(line.get("source", "")), []).append(record)

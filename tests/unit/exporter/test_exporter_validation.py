@@ -7,7 +7,7 @@ from rankserve.exporter.errors import SourceError
 from rankserve.exporter.source import RankerSource
 from rankserve.exporter.validation import Validation, read_validation
 from rankserve.records.jsonl import write_jsonl
-from rankserve.records.prompts import prompt_id
+from rankserve.records.prompts import known_as, prompt_id
 
 
 def _read(source: RankerSource, data: Path | None, max_prompts: int = 1000, seed: int = 0) -> Validation:
@@ -56,6 +56,18 @@ def test_training_prompts_are_left_out(source: RankerSource, data: Path, tmp_pat
 
     assert validation.trained_on == 60
     assert {record.prompt for record in validation.records} == {f"prompt {index}" for index in range(60, 100)}
+
+
+def test_a_training_prompt_is_known_by_other_case_and_white_space(
+    source: RankerSource, data: Path, tmp_path: Path
+) -> None:
+    known = tmp_path / "trained_on.txt"
+    known.write_text("".join(f"{each}\n" for each in sorted(known_as("  PROMPT 7"))))
+
+    validation = _read(replace(source, trained_on=known), data)
+
+    assert validation.trained_on == 1
+    assert "prompt 7" not in {record.prompt for record in validation.records}
 
 
 def test_no_prompts_left_is_refused(source: RankerSource, tmp_path: Path) -> None:
