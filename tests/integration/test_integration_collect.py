@@ -184,12 +184,14 @@ def test_after_a_kill_the_file_can_be_written_without_asking(folder: Path, fake:
     assert written == part.figures()["samples"] > 0
 
 
-FAULTS = (
-    Reply.error(429, "slow down", Retry_After="0"),
-    Reply.error(500, f"{MARKER} oops {KEY}"),
-    Reply(body=b'{"choices": ['),
-    Reply(body=b"{}" * 30, behaviour="cut"),
-)
+def fault(kind: int, asked: Asked) -> Reply:
+    """One of four; the message of the second holds what it was sent."""
+    return (
+        Reply.error(429, "slow down", Retry_After="0"),
+        Reply.error(500, f"oops {KEY} at {asked.prompt}"),
+        Reply(body=b'{"choices": ['),
+        Reply(body=b"{}" * 30, behaviour="cut"),
+    )[kind]
 
 
 def test_a_flaky_endpoint_is_tried_again_until_all_is_there(folder: Path, fake: FakeEndpoint) -> None:
@@ -200,7 +202,7 @@ def test_a_flaky_endpoint_is_tried_again_until_all_is_there(folder: Path, fake: 
         if number in (20, 70):
             return Reply.error(400, f"maximum context length is 9 tokens, got {asked.prompt}")
         if asked.times == 1 and number % 10 == 3:
-            return Reply(behaviour="hang") if number == 33 else FAULTS[number // 10 % 4]
+            return Reply(behaviour="hang") if number == 33 else fault(number // 10 % 4, asked)
         return None
 
     fake.reply = reply
