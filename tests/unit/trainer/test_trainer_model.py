@@ -182,11 +182,14 @@ def test_mean_pooling_averages_the_attended_states_and_survives_saving(tmp_path:
 @pytest.mark.parametrize("make", [lambda: opt("350m"), lambda: mean_pooled(bert())])
 def test_the_head_scores_the_pooled_states(make: Callable[[], RankerModel]) -> None:
     model = make()
-    input_ids, attention_mask = padded(prompts(), 12, "left", pad_token_id=1)
+    parts = [
+        padded(prompts(), 12, "left", pad_token_id=1),
+        padded(prompts()[:2], 15, "right", pad_token_id=1),
+    ]
     head = model.head
     assert head is not None
     torch.testing.assert_close(
-        head(model.pooled(input_ids, attention_mask)).squeeze(-1), model(input_ids, attention_mask)
+        head(model.pooled(parts)).squeeze(-1), torch.cat([model(*part) for part in parts])
     )
 
 
@@ -203,7 +206,7 @@ def test_a_head_that_pools_inside_is_refused_another_pooling() -> None:
     with pytest.raises(RankerModelError, match="native"):
         RankerModel(RobertaForSequenceClassification(config))  # type: ignore[no-untyped-call]
     with pytest.raises(RankerModelError, match="pools inside"):
-        bert().pooled(torch.ones(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))
+        bert().pooled([(torch.ones(1, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.long))])
 
 
 @both_shapes

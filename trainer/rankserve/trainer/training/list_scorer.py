@@ -49,9 +49,7 @@ class ListScorer(nn.Module):
         linear = self.heads[head - 1] if head else self.ranker.head
         if linear is None:
             return torch.cat([self.ranker(input_ids, attention_mask) for input_ids, attention_mask in parts])
-        pooled = torch.cat(
-            [self.ranker.pooled(input_ids, attention_mask) for input_ids, attention_mask in parts]
-        )
+        pooled = self.ranker.pooled(parts)
         # bf16 has 8 significant bits: neighbours in a list would get equal scores.
         with torch.autocast(pooled.device.type, enabled=False):
             scores: Tensor = linear(pooled.float()).squeeze(-1)

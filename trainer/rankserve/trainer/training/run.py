@@ -85,10 +85,6 @@ def train(
         sources = open_sources(config, folder.data)
         set_seed(config.seed)
         backbone = load_backbone(config.model, _tokenizer_prompts(sources))
-        if not torch.cuda.is_available():
-            # Prompts are short: on a CPU the backward pass of torch's fused attention took 28 % of a step
-            # (6 layers x 384, 20 tokens a prompt).
-            backbone.model.classifier.set_attn_implementation("eager")
         heads = _heads(config, sources)
         scorer = ListScorer(backbone.model, extra_heads=max(heads))
         parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
