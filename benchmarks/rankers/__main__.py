@@ -2,7 +2,7 @@
 
     python -m benchmarks.rankers quality                 # from the project's root; alpaca.toml, seeds 0, 1, 2
     python -m benchmarks.rankers quality benchmarks/configs/alpaca.toml benchmarks/configs/alpaca_minilm.toml
-    python -m benchmarks.rankers cost --default opt-3x384
+    python -m benchmarks.rankers cost
     python -m benchmarks.rankers transfer
     python -m benchmarks.rankers page                    # docs/rankers.md from what the others left in out/
     python -m benchmarks.rankers quality --quick         # a trial on few prompts, in out/rankers/quick
@@ -65,7 +65,7 @@ def _measure(bench: Bench, conditions: Conditions, options: argparse.Namespace) 
     if options.section == "quality":
         return quality.run(bench, conditions, options.configs)
     if options.section == "cost":
-        return cost.run(bench, conditions, options.base, options.default)
+        return cost.run(bench, conditions, options.base, options.others, options.default)
     return transfer.run(bench, conditions, options.config)
 
 
@@ -101,8 +101,15 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     section = sections.add_parser("cost", parents=[common], help=cost.__doc__)
     section.add_argument("--base", type=Path, default=CONFIGS / "alpaca.toml", help="whose data and recipe")
     section.add_argument(
+        "--others",
+        type=Path,
+        nargs="*",
+        default=[CONFIGS / "alpaca_minilm.toml"],
+        help="whose runs to take for a size of theirs",
+    )
+    section.add_argument(
         "--default",
-        default="opt-4x256",
+        default="opt-3x384",
         metavar="NAME",
         help=f"what ships: {', '.join(sizes.TRAINED)} or the name in --base",
     )

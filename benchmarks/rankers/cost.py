@@ -1,6 +1,7 @@
 """What quality costs: tau against microseconds per prompt, rankers of several sizes and a linear model."""
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,8 @@ class Cost:
     refused: dict[str, str]
 
 
-def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
-    """Trains and exports what is missing, and measures.
+def run(bench: Bench, conditions: Conditions, base: Path, others: Sequence[Path], default: str) -> Cost:
+    """Trains and exports what is missing, and measures. Sizes that ``others`` have are trained as these.
 
     Raises:
         ConfigError: ``default`` is none of the sizes.
@@ -74,7 +75,7 @@ def run(bench: Bench, conditions: Conditions, base: Path, default: str) -> Cost:
             ``versions.published``.
     """
     seed = bench.seeds[0]
-    full = sizes.sizes(load_config(base, seed=seed))
+    full = sizes.sizes(load_config(base, seed=seed), [load_config(each, seed=seed) for each in others])
     configs = {name: bench.sized(config) for name, config in full.items()}
     if default not in configs:
         raise ConfigError(f"--default {default} is none of the sizes: {', '.join(configs)}")

@@ -1,5 +1,7 @@
 """The sizes of rankers whose quality is weighed against their cost."""
 
+from collections.abc import Sequence
+
 from rankserve.trainer.config import (
     MINILM,
     OPT_MINI,
@@ -28,11 +30,12 @@ TRAINED = (*TRANSPLANTS, *FROM_SCRATCH, ENCODER)
 _FROM_SCRATCH_LEARNING_RATE = 5e-4
 
 
-def sizes(base: TrainConfig) -> dict[str, TrainConfig]:
+def sizes(base: TrainConfig, others: Sequence[TrainConfig] = ()) -> dict[str, TrainConfig]:
     """A config for each size, in everything else as ``base``; and ``base`` itself under its own name.
 
-    A size that ``base`` itself has is ``base``, so that its run is trained once. Models from scratch learn at
-    5e-4 throughout: the rates of a base that starts from pretrained layers are too careful for them.
+    A size that ``base`` or one of ``others`` has is that config, so that its run is trained once. Models from
+    scratch learn at 5e-4 throughout: the rates of a base that starts from pretrained layers are too careful
+    for them.
     """
     found = {}
     for name, layers in TRANSPLANTS.items():
@@ -42,13 +45,20 @@ def sizes(base: TrainConfig) -> dict[str, TrainConfig]:
         found[name] = _from_scratch(_of_size(base, name, backbone=OPT_MINI, mini=mini))
     # Its own head pools at the first token, which MiniLM was not trained for.
     found[ENCODER] = _of_size(base, ENCODER, backbone=MINILM, pooling="mean")
-    found = {name: base if same(config, base) else config for name, config in found.items()}
+    found = {
+        name: next((other for other in (base, *others) if same(config, other)), config)
+        for name, config in found.items()
+    }
     return found if base in found.values() else {base.name: base, **found}
 
 
-def same(config: TrainConfig, base: TrainConfig) -> bool:
+def same(config: TrainConfig, other: TrainConfig) -> bool:
     """Whether they train the same, whatever they are called."""
-    return all(_comparable(config, field) == _comparable(base, field) for field in ("model", "optimisation"))
+    return all(
+        _comparable(config, field) == _comparable(other, field)
+        for field in TrainConfig.model_fields
+        if field != "name"
+    )
 
 
 def _comparable(config: TrainConfig, field: str) -> object:

@@ -147,6 +147,13 @@ def test_a_size_that_the_base_has_is_the_base(config: TrainConfig) -> None:
     assert not any(same(found[name], config) for name in TRANSPLANTS if name != "opt-6x384")
 
 
+def test_a_size_of_another_config_is_that_config(config: TrainConfig, tmp_path: Path) -> None:
+    encoder = sizes(config)["minilm-6x384"].model_copy(update={"name": "encoder"})
+    assert sizes(config, [encoder])["minilm-6x384"] is encoder
+    elsewhere = encoder.model_copy(update={"sources": [write_prompts(tmp_path / "b.jsonl.gz")]})
+    assert sizes(config, [elsewhere])["minilm-6x384"].name == "base-minilm-6x384"
+
+
 def test_a_run_is_estimated_by_its_tokens(config: TrainConfig) -> None:
     config = config.model_copy(
         update={"split": (0.5, 0.25, 0.25), "optimisation": OptimisationConfig(epochs=3)}

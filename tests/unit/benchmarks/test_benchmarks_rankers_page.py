@@ -127,7 +127,7 @@ def measured_quality(bench: Bench, configs: Path) -> quality.Quality:
 
 @pytest.fixture
 def measured_cost(bench: Bench, configs: Path) -> cost.Cost:
-    return cost.run(bench, conditions(bench), configs / "chat.toml", "opt-4x256")
+    return cost.run(bench, conditions(bench), configs / "chat.toml", [], "opt-4x256")
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_refused_export_is_shown_and_neither_timed_nor_drawn(measured_cost: co
 
 def test_a_default_that_is_no_size_is_refused(bench: Bench, configs: Path) -> None:
     with pytest.raises(ConfigError, match=r"--default opt-9x9 is none of the sizes: chat, opt-6x384"):
-        cost.run(bench, conditions(bench), configs / "chat.toml", "opt-9x9")
+        cost.run(bench, conditions(bench), configs / "chat.toml", [], "opt-9x9")
 
 
 def test_transfer_leaves_out_what_was_trained_on(measured_transfer: transfer.Transfer) -> None:
