@@ -1,12 +1,11 @@
 """The active pointer: read back or refused, with a history, and never torn or lost between writers."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.lock_holder import locked_by_another
 
 from rankserve.records.active_pointer import (
     ACTIVE_POINTER,
@@ -127,22 +126,7 @@ def test_writers_at_once_lose_no_history(repository: Path) -> None:
 
 
 def test_a_process_that_dies_lets_go_of_the_lock(repository: Path) -> None:
-    program = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from rankserve.records.repository_lock import repository_lock\n"
-        "with repository_lock(Path(sys.argv[1])):\n"
-        "    print('locked', flush=True)\n"
-        "    sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(repository)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
+    with locked_by_another(repository) as process:
         process.kill()
     write_active(repository, "r", 1)
     assert read_active(repository) == ("r", 1)

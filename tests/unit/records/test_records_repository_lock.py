@@ -1,44 +1,18 @@
 """Writers wait for each other, but not for ever, and whoever may write a repository may lock it."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.lock_holder import locked_by_another
 
 from rankserve.records.repository_lock import RepositoryLockedError, repository_lock
-
-HOLD = (
-    "import sys\n"
-    "from pathlib import Path\n"
-    "from rankserve.records.repository_lock import repository_lock\n"
-    "with repository_lock(Path(sys.argv[1])):\n"
-    "    print('locked', flush=True)\n"
-    "    sys.stdin.read()\n"
-)
-
-
-@contextmanager
-def held_by_another(repository: Path) -> Iterator[int]:
-    """Yields the pid of the process that holds the lock."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(repository)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "locked\n"
-        yield process.pid
 
 
 def test_a_lock_that_is_not_let_go_of_is_an_error_that_names_its_holder(tmp_path: Path) -> None:
     with (
-        held_by_another(tmp_path) as pid,
-        pytest.raises(RepositoryLockedError, match=rf"locked by process {pid} for 0\.1 s: wait until"),
+        locked_by_another(tmp_path) as holder,
+        pytest.raises(RepositoryLockedError, match=rf"locked by process {holder.pid} for 0\.1 s: wait until"),
         repository_lock(tmp_path, deadline_s=0.1),
     ):
         pass
