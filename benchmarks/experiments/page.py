@@ -27,8 +27,8 @@ with 95 % t-intervals. *s/token* is normalised latency: E2E latency / output tok
 the same code as all others. "The paper" is Fu et al., *Efficient LLM Scheduling by Learning to Rank*,
 NeurIPS 2024.
 
-How well rankers order prompts, what that costs, and how they do on prompts and LLMs that they were not trained
-for is in [Rankers](rankers.md); which loss trains the best one in [Losses](losses.md).
+How well rankers order prompts, what that costs, and how they do on prompts and LLMs that they were not
+trained for is in [Rankers](rankers.md); which loss trains the best one in [Losses](losses.md).
 """
 
 

@@ -75,7 +75,11 @@ def run(bench: Bench, conditions: Conditions, base: Path, others: Sequence[Path]
             ``versions.published``.
     """
     seed = bench.seeds[0]
-    full = sizes.sizes(load_config(base, seed=seed), [load_config(each, seed=seed) for each in others])
+    known = {path: load_config(path, seed=seed) for path in others}
+    full = sizes.sizes(load_config(base, seed=seed), list(known.values()))
+    for path, config in known.items():
+        if config not in full.values():
+            bench.progress(f"{relative(path)} is none of the sizes, so its run is not used")
     configs = {name: bench.sized(config) for name, config in full.items()}
     if default not in configs:
         raise ConfigError(f"--default {default} is none of the sizes: {', '.join(configs)}")

@@ -109,8 +109,8 @@ def _cells(order: Order) -> tuple[str, str]:
 
 
 def _size_table(quality: Quality) -> str:
-    return markdown(
-        ["", "config", "parameters", "torch file", "int8 file", "training, by seed", f"tau over {LINEAR}"],
+    table = markdown(
+        ["", "config", "parameters", "torch file", "int8 file", "training, by seed*", f"tau over {LINEAR}"],
         [
             [
                 f"**{each.name}**",
@@ -124,6 +124,7 @@ def _size_table(quality: Quality) -> str:
             for each in quality.rankers
         ],
     )
+    return f"{table}\n\\* wall time; runs may have shared the machine with each other and with other work\n"
 
 
 def _megabytes(size: int) -> str:

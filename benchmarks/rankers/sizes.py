@@ -53,11 +53,11 @@ def sizes(base: TrainConfig, others: Sequence[TrainConfig] = ()) -> dict[str, Tr
 
 
 def same(config: TrainConfig, other: TrainConfig) -> bool:
-    """Whether they train the same, whatever they are called."""
+    """Whether they train the same, whatever they and their licences are called."""
     return all(
         _comparable(config, field) == _comparable(other, field)
         for field in TrainConfig.model_fields
-        if field != "name"
+        if field not in ("name", "licence")
     )
 
 

@@ -152,6 +152,8 @@ def test_a_size_of_another_config_is_that_config(config: TrainConfig, tmp_path: 
     assert sizes(config, [encoder])["minilm-6x384"] is encoder
     elsewhere = encoder.model_copy(update={"sources": [write_prompts(tmp_path / "b.jsonl.gz")]})
     assert sizes(config, [elsewhere])["minilm-6x384"].name == "base-minilm-6x384"
+    shipped = [load_config(CONFIGS / f"{name}.toml") for name in ("alpaca", "alpaca_minilm")]
+    assert sizes(shipped[0], shipped[1:])["minilm-6x384"].name == "alpaca_minilm"
 
 
 def test_a_run_is_estimated_by_its_tokens(config: TrainConfig) -> None:

@@ -22,6 +22,9 @@ from rankserve.trainer.model import RankerModel, RankerModelError
 from rankserve.trainer.synthetic import generate
 
 PROMPTS = [record.prompt for record in generate(300, 0)]
+TINY: dict[str, Any] = {"vocab_size": 400, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+BERT = BertConfig(**TINY, intermediate_size=8)  # type: ignore[no-untyped-call]
+OPT = OPTConfig(**TINY, ffn_dim=8, word_embed_proj_dim=8)  # type: ignore[no-untyped-call]
 
 
 def test_the_tokenizer_of_the_same_prompts_is_the_same() -> None:
@@ -83,6 +86,22 @@ def test_dropout_reaches_a_pretrained_backbone_or_is_refused(tmp_path: Path) -> 
     with pytest.raises(RankerModelError, match=r"model.dropout.*qwen2"):
         load_backbone(knows_none, PROMPTS)
     load_backbone(knows_none.model_copy(update={"dropout": None}), PROMPTS)
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+@pytest.mark.parametrize("config", [BERT, OPT])
+def test_attention_is_plain_on_a_cpu(
+    has_gpu: bool, config: PretrainedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RankerModel.from_config(config).save_pretrained(tmp_path)
+    train_tokenizer(PROMPTS, 400).save_pretrained(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    for name in (str(tmp_path), "opt-mini"):
+        model = load_backbone(ModelConfig(backbone=name, max_length=16), PROMPTS).model
+        assert model.config._attn_implementation == ("sdpa" if has_gpu else "eager")
+        # BERT's has a class for each.
+        fused = any("Sdpa" in type(module).__name__ for module in model.modules())
+        assert fused == (has_gpu and model.config.model_type == "bert")
 
 
 @pytest.mark.parametrize(

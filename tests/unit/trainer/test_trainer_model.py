@@ -6,6 +6,7 @@ import torch
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    GemmaConfig,
     LlamaConfig,
     LlamaForSequenceClassification,
     OPTConfig,
@@ -80,6 +81,23 @@ def llama() -> RankerModel:
                 initializer_range=0.3,
                 pad_token_id=0,
             )
+        )
+    ).eval()
+
+
+def gemma() -> RankerModel:
+    """Scales its embeddings."""
+    torch.manual_seed(0)
+    return RankerModel.from_config(
+        GemmaConfig(  # type: ignore[no-untyped-call]
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            head_dim=8,
+            initializer_range=0.3,
         )
     ).eval()
 
@@ -179,7 +197,7 @@ def test_mean_pooling_averages_the_attended_states_and_survives_saving(tmp_path:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("make", [lambda: opt("350m"), lambda: mean_pooled(bert())])
+@pytest.mark.parametrize("make", [lambda: opt("350m"), llama, gemma, lambda: mean_pooled(bert())])
 def test_the_head_scores_the_pooled_states(make: Callable[[], RankerModel]) -> None:
     model = make()
     parts = [

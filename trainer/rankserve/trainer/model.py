@@ -146,7 +146,7 @@ class RankerModel(nn.Module):
         """The states that ``head`` scores of several batches, [rows of all, hidden].
 
         All tokens are embedded at once: the gradient of an embedding table has the size of the table whatever
-        was looked up, and one for each part took 15 % of a training step (30,522 x 384, 6 layers, 6 parts).
+        was looked up, and one for each part took 14 % of a training step (30,522 x 384, 6 layers, 6 parts).
 
         Args:
             parts: input ids and attention mask of each batch, as of ``forward``.

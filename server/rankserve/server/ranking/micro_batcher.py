@@ -9,7 +9,7 @@ from functools import partial
 from rankserve.server.ranking.errors import FailureKind, ScoringError
 from rankserve.server.ranking.worker import Outcome, ScoreFunction, ScoringThread
 
-# Until it is measured: an OPT of 4 layers x 256 in int8 on one core.
+# Until it is measured: that of a slow core, so that the first batch is small.
 FIRST_GUESS_S_PER_PROMPT = 0.0025
 
 Waiter = asyncio.Future[Outcome]
