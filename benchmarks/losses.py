@@ -260,19 +260,21 @@ Which loss trains the best ranker, all else alike. This page is written by the c
     {command()}
 
 Kendall's tau-b on {len(source.test):,} held-out prompts of {source.name}, with 95 % bootstrap intervals over
-the prompts; {seeds}.{between} Trained on {len(source.train):,} prompts, {optimisation.epochs} epochs of lists
+the prompts; {seeds}.{between} Trained on {len(source.train):,} prompts, {optimisation.epochs} epoch{"s" if optimisation.epochs > 1 else ""} of lists
 of {optimisation.list_size}, learning rate {optimisation.learning_rate:g}, {shape(base)}. No setting was tuned
 for any loss. The checkpoint is the best on the validation split; these figures are of the test split. What
 each loss is: `rankserve.trainer.losses`.
 
 {markdown(header, table)}
-{describe_machine()}; {versions}, torch {torch.__version__}; threads of torch: {options.threads}. Seconds are
+{describe_machine()}; {versions}; threads of torch: {options.threads}. Seconds are
 those of a machine that may have been busy.
 """
 
 
 def shape(config: TrainConfig) -> str:
     model = config.model
+    if model.transplant is not None:
+        return f"backbone `{model.backbone}` of layers {', '.join(map(str, model.transplant.layers))}"
     if model.mini is None:
         return f"backbone `{model.backbone}`"
     return f"backbone `{model.backbone}` of {model.mini.layers} layers x {model.mini.hidden_size}"
