@@ -253,6 +253,7 @@ def render(
         between = f" Between seeds of one loss tau differs by up to {max(spreads):.3f}."
     versions = ", ".join(f"{name} {value}" for name, value in package_versions(PACKAGES).items())
     optimisation = base.optimisation
+    epochs = f"{optimisation.epochs} epoch{'s' if optimisation.epochs > 1 else ''}"
     return f"""# Losses
 
 Which loss trains the best ranker, all else alike. This page is written by the command below; do not edit it.
@@ -260,7 +261,7 @@ Which loss trains the best ranker, all else alike. This page is written by the c
     {command()}
 
 Kendall's tau-b on {len(source.test):,} held-out prompts of {source.name}, with 95 % bootstrap intervals over
-the prompts; {seeds}.{between} Trained on {len(source.train):,} prompts, {optimisation.epochs} epoch{"s" if optimisation.epochs > 1 else ""} of lists
+the prompts; {seeds}.{between} Trained on {len(source.train):,} prompts, {epochs} of lists
 of {optimisation.list_size}, learning rate {optimisation.learning_rate:g}, {shape(base)}. No setting was tuned
 for any loss. The checkpoint is the best on the validation split; these figures are of the test split. What
 each loss is: `rankserve.trainer.losses`.
