@@ -149,7 +149,10 @@ def test_an_interrupted_run_writes_what_it_has_and_goes_on_later(
     folder: Path, fake: FakeEndpoint, number: signal.Signals
 ) -> None:
     fake.delay_s = 0.02
+    # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = Collect(folder, fake.url, "--concurrency", "4")
+    signal.signal(signal.SIGINT, before)
     until_asked(fake, 60)
     run.process.send_signal(number)
     assert run.end() == 130, run.stderr
