@@ -44,7 +44,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     run = options.run or options.output / "run"
     if not (run / "metrics.json").exists():
-        rankserve("train", "--config", "alpaca_vicuna7b", "--output", run)
+        rankserve("train", "--config", ROOT / "benchmarks" / "configs" / "alpaca.toml", "--output", run)
     repository = options.output / "models"
     export = rankserve("export", run, "--repository", repository, "--name", "alpaca-vicuna7b", "--json")
     version = json.loads(export)["version"]
