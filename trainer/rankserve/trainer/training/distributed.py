@@ -4,6 +4,7 @@ torchrun --nproc-per-node 2 $(which rankserve) train --config synthetic --output
 accelerate launch --num_processes 2 --multi_gpu $(which rankserve) train --config opt-125m
 """
 
+import atexit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ T = TypeVar("T")
 
 # The others wait while the first reads and tokenises the data.
 _LONGEST_WAIT = timedelta(hours=12)
+# DistributedDataParallel outlives the group it used. Were it the last to hold it, it would end gloo's threads
+# while it has the GIL, which they may be waiting for: the process would never exit (torch 2.13).
+_left: list[Any] = []
+atexit.register(_left.clear)
 
 
 class PeerError(RuntimeError):
@@ -45,6 +50,7 @@ class Processes:
             yield cls.current()
             return
         PartialState(cpu=not torch.accelerator.is_available(), timeout=_LONGEST_WAIT)
+        _left.append(distributed.group.WORLD)
         try:
             yield cls.current()
         finally:
