@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rankserve/v1/ranker.proto\x12\x0crankserve.v1\"\x1f\n\x0cScoreRequest\x12\x0f\n\x07prompts\x18\x01 \x03(\t\"R\n\rScoreResponse\x12)\n\x06scores\x18\x01 \x03(\x0b\x32\x19.rankserve.v1.PromptScore\x12\x16\n\x0eranker_version\x18\x02 \x01(\t\"\x90\x01\n\x0bPromptScore\x12\r\n\x05score\x18\x01 \x01(\x01\x12 \n\x13\x65xpected_tokens_p50\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xpected_tokens_p90\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_expected_tokens_p50B\x16\n\x14_expected_tokens_p90\"\x1b\n\x19ListRankerVersionsRequest\"K\n\x1aListRankerVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.rankserve.v1.RankerVersion\"\xba\x02\n\rRankerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x18\n\x0bkendall_tau\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x12\n\ncreated_at\x18\x07 \x01(\t\x12\x12\n\nbase_model\x18\x08 \x01(\t\x12\x11\n\tproviders\x18\t \x03(\t\x12\x19\n\x11missing_providers\x18\n \x03(\t\x12\x19\n\x0c\x63overage_p50\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63overage_p90\x18\x0c \x01(\x01H\x02\x88\x01\x01\x42\x0e\n\x0c_kendall_tauB\x0f\n\r_coverage_p50B\x0f\n\r_coverage_p90\"=\n\x1c\x41\x63tivateRankerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"^\n\x1d\x41\x63tivateRankerVersionResponse\x12+\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x1b.rankserve.v1.RankerVersion\x12\x10\n\x08rescored\x18\x02 \x01(\r2\xac\x02\n\rRankerService\x12@\n\x05Score\x12\x1a.rankserve.v1.ScoreRequest\x1a\x1b.rankserve.v1.ScoreResponse\x12g\n\x12ListRankerVersions\x12\'.rankserve.v1.ListRankerVersionsRequest\x1a(.rankserve.v1.ListRankerVersionsResponse\x12p\n\x15\x41\x63tivateRankerVersion\x12*.rankserve.v1.ActivateRankerVersionRequest\x1a+.rankserve.v1.ActivateRankerVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19rankserve/v1/ranker.proto\x12\x0crankserve.v1\"\x1f\n\x0cScoreRequest\x12\x0f\n\x07prompts\x18\x01 \x03(\t\"R\n\rScoreResponse\x12)\n\x06scores\x18\x01 \x03(\x0b\x32\x19.rankserve.v1.PromptScore\x12\x16\n\x0eranker_version\x18\x02 \x01(\t\"\x90\x01\n\x0bPromptScore\x12\r\n\x05score\x18\x01 \x01(\x01\x12 \n\x13\x65xpected_tokens_p50\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xpected_tokens_p90\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x16\n\x14_expected_tokens_p50B\x16\n\x14_expected_tokens_p90\"\x1b\n\x19ListRankerVersionsRequest\"K\n\x1aListRankerVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.rankserve.v1.RankerVersion\"\xca\x02\n\rRankerVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x18\n\x0bkendall_tau\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tprecision\x18\x06 \x01(\t\x12\x12\n\ncreated_at\x18\x07 \x01(\t\x12\x12\n\nbase_model\x18\x08 \x01(\t\x12\x11\n\tproviders\x18\t \x03(\t\x12\x19\n\x11missing_providers\x18\n \x03(\t\x12\x19\n\x0c\x63overage_p50\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63overage_p90\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0e\n\x06loaded\x18\r \x01(\x08\x42\x0e\n\x0c_kendall_tauB\x0f\n\r_coverage_p50B\x0f\n\r_coverage_p90\"9\n\x18LoadRankerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"H\n\x19LoadRankerVersionResponse\x12+\n\x06loaded\x18\x01 \x01(\x0b\x32\x1b.rankserve.v1.RankerVersion\"=\n\x1c\x41\x63tivateRankerVersionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"^\n\x1d\x41\x63tivateRankerVersionResponse\x12+\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x1b.rankserve.v1.RankerVersion\x12\x10\n\x08rescored\x18\x02 \x01(\r2\x92\x03\n\rRankerService\x12@\n\x05Score\x12\x1a.rankserve.v1.ScoreRequest\x1a\x1b.rankserve.v1.ScoreResponse\x12g\n\x12ListRankerVersions\x12\'.rankserve.v1.ListRankerVersionsRequest\x1a(.rankserve.v1.ListRankerVersionsResponse\x12\x64\n\x11LoadRankerVersion\x12&.rankserve.v1.LoadRankerVersionRequest\x1a\'.rankserve.v1.LoadRankerVersionResponse\x12p\n\x15\x41\x63tivateRankerVersion\x12*.rankserve.v1.ActivateRankerVersionRequest\x1a+.rankserve.v1.ActivateRankerVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,11 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRANKERVERSIONSRESPONSE']._serialized_start=336
   _globals['_LISTRANKERVERSIONSRESPONSE']._serialized_end=411
   _globals['_RANKERVERSION']._serialized_start=414
-  _globals['_RANKERVERSION']._serialized_end=728
-  _globals['_ACTIVATERANKERVERSIONREQUEST']._serialized_start=730
-  _globals['_ACTIVATERANKERVERSIONREQUEST']._serialized_end=791
-  _globals['_ACTIVATERANKERVERSIONRESPONSE']._serialized_start=793
-  _globals['_ACTIVATERANKERVERSIONRESPONSE']._serialized_end=887
-  _globals['_RANKERSERVICE']._serialized_start=890
-  _globals['_RANKERSERVICE']._serialized_end=1190
+  _globals['_RANKERVERSION']._serialized_end=744
+  _globals['_LOADRANKERVERSIONREQUEST']._serialized_start=746
+  _globals['_LOADRANKERVERSIONREQUEST']._serialized_end=803
+  _globals['_LOADRANKERVERSIONRESPONSE']._serialized_start=805
+  _globals['_LOADRANKERVERSIONRESPONSE']._serialized_end=877
+  _globals['_ACTIVATERANKERVERSIONREQUEST']._serialized_start=879
+  _globals['_ACTIVATERANKERVERSIONREQUEST']._serialized_end=940
+  _globals['_ACTIVATERANKERVERSIONRESPONSE']._serialized_start=942
+  _globals['_ACTIVATERANKERVERSIONRESPONSE']._serialized_end=1036
+  _globals['_RANKERSERVICE']._serialized_start=1039
+  _globals['_RANKERSERVICE']._serialized_end=1441
 # @@protoc_insertion_point(module_scope)

@@ -122,6 +122,7 @@ class RankerVersion(google.protobuf.message.Message):
     MISSING_PROVIDERS_FIELD_NUMBER: builtins.int
     COVERAGE_P50_FIELD_NUMBER: builtins.int
     COVERAGE_P90_FIELD_NUMBER: builtins.int
+    LOADED_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.int
     active: builtins.bool
@@ -141,6 +142,8 @@ class RankerVersion(google.protobuf.message.Message):
     calibration was not fitted to. Absent if nobody measured it.
     """
     coverage_p90: builtins.float
+    loaded: builtins.bool
+    """Whether it is in memory: the active version, and one that was loaded to be activated."""
     @property
     def providers(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """ONNX Runtime execution providers that run it, the preferred one first. Only of the active version."""
@@ -166,9 +169,10 @@ class RankerVersion(google.protobuf.message.Message):
         missing_providers: collections.abc.Iterable[builtins.str] | None = ...,
         coverage_p50: builtins.float | None = ...,
         coverage_p90: builtins.float | None = ...,
+        loaded: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_coverage_p50", b"_coverage_p50", "_coverage_p90", b"_coverage_p90", "_kendall_tau", b"_kendall_tau", "coverage_p50", b"coverage_p50", "coverage_p90", b"coverage_p90", "kendall_tau", b"kendall_tau"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_coverage_p50", b"_coverage_p50", "_coverage_p90", b"_coverage_p90", "_kendall_tau", b"_kendall_tau", "active", b"active", "base_model", b"base_model", "coverage_p50", b"coverage_p50", "coverage_p90", b"coverage_p90", "created_at", b"created_at", "kendall_tau", b"kendall_tau", "missing_providers", b"missing_providers", "name", b"name", "precision", b"precision", "problem", b"problem", "providers", b"providers", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_coverage_p50", b"_coverage_p50", "_coverage_p90", b"_coverage_p90", "_kendall_tau", b"_kendall_tau", "active", b"active", "base_model", b"base_model", "coverage_p50", b"coverage_p50", "coverage_p90", b"coverage_p90", "created_at", b"created_at", "kendall_tau", b"kendall_tau", "loaded", b"loaded", "missing_providers", b"missing_providers", "name", b"name", "precision", b"precision", "problem", b"problem", "providers", b"providers", "version", b"version"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_coverage_p50", b"_coverage_p50"]) -> typing.Literal["coverage_p50"] | None: ...
     @typing.overload
@@ -177,6 +181,42 @@ class RankerVersion(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_kendall_tau", b"_kendall_tau"]) -> typing.Literal["kendall_tau"] | None: ...
 
 global___RankerVersion = RankerVersion
+
+@typing.final
+class LoadRankerVersionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    version: builtins.int
+    """0: the newest."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "version", b"version"]) -> None: ...
+
+global___LoadRankerVersionRequest = LoadRankerVersionRequest
+
+@typing.final
+class LoadRankerVersionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOADED_FIELD_NUMBER: builtins.int
+    @property
+    def loaded(self) -> global___RankerVersion: ...
+    def __init__(
+        self,
+        *,
+        loaded: global___RankerVersion | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["loaded", b"loaded"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["loaded", b"loaded"]) -> None: ...
+
+global___LoadRankerVersionResponse = LoadRankerVersionResponse
 
 @typing.final
 class ActivateRankerVersionRequest(google.protobuf.message.Message):

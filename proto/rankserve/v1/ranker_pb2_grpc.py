@@ -45,6 +45,11 @@ class RankerServiceStub(object):
                 request_serializer=rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsRequest.SerializeToString,
                 response_deserializer=rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsResponse.FromString,
                 _registered_method=True)
+        self.LoadRankerVersion = channel.unary_unary(
+                '/rankserve.v1.RankerService/LoadRankerVersion',
+                request_serializer=rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionRequest.SerializeToString,
+                response_deserializer=rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionResponse.FromString,
+                _registered_method=True)
         self.ActivateRankerVersion = channel.unary_unary(
                 '/rankserve.v1.RankerService/ActivateRankerVersion',
                 request_serializer=rankserve_dot_v1_dot_ranker__pb2.ActivateRankerVersionRequest.SerializeToString,
@@ -70,6 +75,14 @@ class RankerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadRankerVersion(self, request, context):
+        """Loads and verifies a version and keeps it ready, so that activating it takes no longer than to score what
+        waits. Replaces whatever was kept ready before. FAILED_PRECONDITION if the version is damaged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ActivateRankerVersion(self, request, context):
         """Loads a version, re-scores what is waiting with it, and makes it the active one, without a pause.
         FAILED_PRECONDITION if the version is damaged; the version active before stays active then.
@@ -90,6 +103,11 @@ def add_RankerServiceServicer_to_server(servicer, server):
                     servicer.ListRankerVersions,
                     request_deserializer=rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsRequest.FromString,
                     response_serializer=rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsResponse.SerializeToString,
+            ),
+            'LoadRankerVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadRankerVersion,
+                    request_deserializer=rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionRequest.FromString,
+                    response_serializer=rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionResponse.SerializeToString,
             ),
             'ActivateRankerVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.ActivateRankerVersion,
@@ -152,6 +170,33 @@ class RankerService(object):
             '/rankserve.v1.RankerService/ListRankerVersions',
             rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsRequest.SerializeToString,
             rankserve_dot_v1_dot_ranker__pb2.ListRankerVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadRankerVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankserve.v1.RankerService/LoadRankerVersion',
+            rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionRequest.SerializeToString,
+            rankserve_dot_v1_dot_ranker__pb2.LoadRankerVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,14 @@ class RankerServiceStub:
     ]
     """Every version in the model repository, usable or not."""
 
+    LoadRankerVersion: grpc.UnaryUnaryMultiCallable[
+        rankserve.v1.ranker_pb2.LoadRankerVersionRequest,
+        rankserve.v1.ranker_pb2.LoadRankerVersionResponse,
+    ]
+    """Loads and verifies a version and keeps it ready, so that activating it takes no longer than to score what
+    waits. Replaces whatever was kept ready before. FAILED_PRECONDITION if the version is damaged.
+    """
+
     ActivateRankerVersion: grpc.UnaryUnaryMultiCallable[
         rankserve.v1.ranker_pb2.ActivateRankerVersionRequest,
         rankserve.v1.ranker_pb2.ActivateRankerVersionResponse,
@@ -55,6 +63,14 @@ class RankerServiceAsyncStub:
         rankserve.v1.ranker_pb2.ListRankerVersionsResponse,
     ]
     """Every version in the model repository, usable or not."""
+
+    LoadRankerVersion: grpc.aio.UnaryUnaryMultiCallable[
+        rankserve.v1.ranker_pb2.LoadRankerVersionRequest,
+        rankserve.v1.ranker_pb2.LoadRankerVersionResponse,
+    ]
+    """Loads and verifies a version and keeps it ready, so that activating it takes no longer than to score what
+    waits. Replaces whatever was kept ready before. FAILED_PRECONDITION if the version is damaged.
+    """
 
     ActivateRankerVersion: grpc.aio.UnaryUnaryMultiCallable[
         rankserve.v1.ranker_pb2.ActivateRankerVersionRequest,
@@ -82,6 +98,16 @@ class RankerServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[rankserve.v1.ranker_pb2.ListRankerVersionsResponse, collections.abc.Awaitable[rankserve.v1.ranker_pb2.ListRankerVersionsResponse]]:
         """Every version in the model repository, usable or not."""
+
+    @abc.abstractmethod
+    def LoadRankerVersion(
+        self,
+        request: rankserve.v1.ranker_pb2.LoadRankerVersionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankserve.v1.ranker_pb2.LoadRankerVersionResponse, collections.abc.Awaitable[rankserve.v1.ranker_pb2.LoadRankerVersionResponse]]:
+        """Loads and verifies a version and keeps it ready, so that activating it takes no longer than to score what
+        waits. Replaces whatever was kept ready before. FAILED_PRECONDITION if the version is damaged.
+        """
 
     @abc.abstractmethod
     def ActivateRankerVersion(

@@ -67,6 +67,34 @@ REQUEST_STATE_FINISHED: RequestState.ValueType  # 4
 REQUEST_STATE_FAILED: RequestState.ValueType  # 5
 global___RequestState = RequestState
 
+class _ServerState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ServerStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ServerState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SERVER_STATE_UNSPECIFIED: _ServerState.ValueType  # 0
+    SERVER_STATE_SERVING: _ServerState.ValueType  # 1
+    SERVER_STATE_PAUSED: _ServerState.ValueType  # 2
+    """Requests are accepted and wait; none is started."""
+    SERVER_STATE_DRAINING: _ServerState.ValueType  # 3
+    """No request is accepted; those that were are served."""
+    SERVER_STATE_FAILED: _ServerState.ValueType  # 4
+    """No request is accepted: the journal cannot be written, or the engine failed. `state_detail` says why."""
+
+class ServerState(_ServerState, metaclass=_ServerStateEnumTypeWrapper):
+    """What the server does with requests."""
+
+SERVER_STATE_UNSPECIFIED: ServerState.ValueType  # 0
+SERVER_STATE_SERVING: ServerState.ValueType  # 1
+SERVER_STATE_PAUSED: ServerState.ValueType  # 2
+"""Requests are accepted and wait; none is started."""
+SERVER_STATE_DRAINING: ServerState.ValueType  # 3
+"""No request is accepted; those that were are served."""
+SERVER_STATE_FAILED: ServerState.ValueType  # 4
+"""No request is accepted: the journal cannot be written, or the engine failed. `state_detail` says why."""
+global___ServerState = ServerState
+
 @typing.final
 class InferenceRequest(google.protobuf.message.Message):
     """One LLM request."""
@@ -243,15 +271,23 @@ class SubmitRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: builtins.int
+    REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def request(self) -> global___InferenceRequest: ...
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___InferenceRequest]:
+        """More requests, taken in this order after `request`. Many in one message cost less than many messages.
+        Either field may be empty.
+        """
+
     def __init__(
         self,
         *,
         request: global___InferenceRequest | None = ...,
+        requests: collections.abc.Iterable[global___InferenceRequest] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request", "requests", b"requests"]) -> None: ...
 
 global___SubmitRequest = SubmitRequest
 
@@ -551,6 +587,61 @@ class RequestFailure(google.protobuf.message.Message):
 global___RequestFailure = RequestFailure
 
 @typing.final
+class WatchRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: builtins.int
+    @property
+    def positions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___WatchPosition]:
+        """1 to 1000 requests, each once."""
+
+    def __init__(
+        self,
+        *,
+        positions: collections.abc.Iterable[global___WatchPosition] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["positions", b"positions"]) -> None: ...
+
+global___WatchRequest = WatchRequest
+
+@typing.final
+class WatchPosition(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    offset: builtins.int
+    """Tokens received already: the first `tokens` event begins with this one. Must be 0 or where a `tokens`
+    event ended.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["offset", b"offset", "request_id", b"request_id"]) -> None: ...
+
+global___WatchPosition = WatchPosition
+
+@typing.final
+class WatchResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: builtins.int
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RequestEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: collections.abc.Iterable[global___RequestEvent] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["events", b"events"]) -> None: ...
+
+global___WatchResponse = WatchResponse
+
+@typing.final
 class CancelRequestRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -638,6 +729,100 @@ class GetRequestResponse(google.protobuf.message.Message):
 global___GetRequestResponse = GetRequestResponse
 
 @typing.final
+class ListRequestsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """At most 1000; 0: 100."""
+    page_token: builtins.str
+    """`next_page_token` of the page before; empty for the first. The other fields must be the same as then."""
+    tenant: builtins.str
+    """Only those of this tenant; absent: all whom the caller may see."""
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___RequestState.ValueType]:
+        """Only those in one of these states; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        states: collections.abc.Iterable[global___RequestState.ValueType] | None = ...,
+        tenant: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_tenant", b"_tenant", "tenant", b"tenant"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_tenant", b"_tenant", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tenant", b"tenant"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_tenant", b"_tenant"]) -> typing.Literal["tenant"] | None: ...
+
+global___ListRequestsRequest = ListRequestsRequest
+
+@typing.final
+class ListRequestsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RequestSummary]: ...
+    def __init__(
+        self,
+        *,
+        requests: collections.abc.Iterable[global___RequestSummary] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "requests", b"requests"]) -> None: ...
+
+global___ListRequestsResponse = ListRequestsResponse
+
+@typing.final
+class RequestSummary(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    ACCEPT_TIME_FIELD_NUMBER: builtins.int
+    INPUT_TOKENS_FIELD_NUMBER: builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    RANKER_VERSION_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    state: global___RequestState.ValueType
+    tenant: builtins.str
+    priority: builtins.int
+    input_tokens: builtins.int
+    output_tokens: builtins.int
+    """Tokens produced so far."""
+    score: builtins.float
+    ranker_version: builtins.str
+    @property
+    def accept_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+        state: global___RequestState.ValueType = ...,
+        tenant: builtins.str = ...,
+        priority: builtins.int = ...,
+        accept_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        input_tokens: builtins.int = ...,
+        output_tokens: builtins.int = ...,
+        score: builtins.float = ...,
+        ranker_version: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["accept_time", b"accept_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accept_time", b"accept_time", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "priority", b"priority", "ranker_version", b"ranker_version", "request_id", b"request_id", "score", b"score", "state", b"state", "tenant", b"tenant"]) -> None: ...
+
+global___RequestSummary = RequestSummary
+
+@typing.final
 class GetStatsRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -646,6 +831,67 @@ class GetStatsRequest(google.protobuf.message.Message):
     ) -> None: ...
 
 global___GetStatsRequest = GetStatsRequest
+
+@typing.final
+class WatchStatsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INTERVAL_MS_FIELD_NUMBER: builtins.int
+    interval_ms: builtins.int
+    """Time between two responses, 100 to 60000; 0: 1000."""
+    def __init__(
+        self,
+        *,
+        interval_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["interval_ms", b"interval_ms"]) -> None: ...
+
+global___WatchStatsRequest = WatchStatsRequest
+
+@typing.final
+class WatchStatsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATS_FIELD_NUMBER: builtins.int
+    @property
+    def stats(self) -> global___GetStatsResponse: ...
+    def __init__(
+        self,
+        *,
+        stats: global___GetStatsResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["stats", b"stats"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["stats", b"stats"]) -> None: ...
+
+global___WatchStatsResponse = WatchStatsResponse
+
+@typing.final
+class RankerAccuracy(google.protobuf.message.Message):
+    """How well a ranker version ordered the requests that finished lately."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RANKER_VERSION_FIELD_NUMBER: builtins.int
+    KENDALL_TAU_FIELD_NUMBER: builtins.int
+    REQUESTS_FIELD_NUMBER: builtins.int
+    ranker_version: builtins.str
+    """"name/number"."""
+    kendall_tau: builtins.float
+    """Kendall's tau-b between the negated score and the output tokens. Absent with too few requests."""
+    requests: builtins.int
+    """How many finished requests it is computed on."""
+    def __init__(
+        self,
+        *,
+        ranker_version: builtins.str = ...,
+        kendall_tau: builtins.float | None = ...,
+        requests: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_kendall_tau", b"_kendall_tau", "kendall_tau", b"kendall_tau"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_kendall_tau", b"_kendall_tau", "kendall_tau", b"kendall_tau", "ranker_version", b"ranker_version", "requests", b"requests"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_kendall_tau", b"_kendall_tau"]) -> typing.Literal["kendall_tau"] | None: ...
+
+global___RankerAccuracy = RankerAccuracy
 
 @typing.final
 class GetStatsResponse(google.protobuf.message.Message):
@@ -675,6 +921,17 @@ class GetStatsResponse(google.protobuf.message.Message):
     NEUTRAL_SCORES_TOTAL_FIELD_NUMBER: builtins.int
     ENGINE_LAG_FIELD_NUMBER: builtins.int
     MAX_BATCHED_TOKENS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    STATE_DETAIL_FIELD_NUMBER: builtins.int
+    WAITING_BYTES_FIELD_NUMBER: builtins.int
+    OPEN_STREAMS_FIELD_NUMBER: builtins.int
+    SHED_TOTAL_FIELD_NUMBER: builtins.int
+    SLOW_CLIENTS_TOTAL_FIELD_NUMBER: builtins.int
+    JOURNAL_LIVE_FIELD_NUMBER: builtins.int
+    JOURNAL_RETAINED_FIELD_NUMBER: builtins.int
+    RECOVERED_TOTAL_FIELD_NUMBER: builtins.int
+    RANKER_DETAIL_FIELD_NUMBER: builtins.int
+    RANKER_ACCURACY_FIELD_NUMBER: builtins.int
     policy: builtins.str
     ranker_version: builtins.str
     engine: builtins.str
@@ -704,6 +961,27 @@ class GetStatsResponse(google.protobuf.message.Message):
     """How far the simulated engine has fallen behind its own clock, as a fraction of the time it was busy."""
     max_batched_tokens: builtins.int
     """Batch cap in tokens for one step."""
+    state: global___ServerState.ValueType
+    state_detail: builtins.str
+    """Why, where there is more to say; for people."""
+    waiting_bytes: builtins.int
+    """Of the prompts that wait, in UTF-8."""
+    open_streams: builtins.int
+    """Submit, Generate and Watch calls that are open."""
+    shed_total: builtins.int
+    """Requests dropped from the queue to make room for others of better priority; part of `failed_total`."""
+    slow_clients_total: builtins.int
+    """Streams cut because their client did not read."""
+    journal_live: builtins.int
+    """Requests in the journal that have not ended. 0 without a journal."""
+    journal_retained: builtins.int
+    """Requests in the journal that have ended and are retained. 0 without a journal."""
+    recovered_total: builtins.int
+    """Requests taken over from a journal when the server started."""
+    ranker_detail: builtins.str
+    """Empty as long as nothing is wrong with the ranker: why requests get neutral scores."""
+    @property
+    def ranker_accuracy(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RankerAccuracy]: ...
     def __init__(
         self,
         *,
@@ -731,7 +1009,18 @@ class GetStatsResponse(google.protobuf.message.Message):
         neutral_scores_total: builtins.int = ...,
         engine_lag: builtins.float = ...,
         max_batched_tokens: builtins.int = ...,
+        state: global___ServerState.ValueType = ...,
+        state_detail: builtins.str = ...,
+        waiting_bytes: builtins.int = ...,
+        open_streams: builtins.int = ...,
+        shed_total: builtins.int = ...,
+        slow_clients_total: builtins.int = ...,
+        journal_live: builtins.int = ...,
+        journal_retained: builtins.int = ...,
+        recovered_total: builtins.int = ...,
+        ranker_detail: builtins.str = ...,
+        ranker_accuracy: collections.abc.Iterable[global___RankerAccuracy] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted_total", b"accepted_total", "cancelled_total", b"cancelled_total", "engine", b"engine", "engine_lag", b"engine_lag", "expired_total", b"expired_total", "failed_total", b"failed_total", "finished_total", b"finished_total", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_batched_tokens", b"max_batched_tokens", "max_sequences", b"max_sequences", "neutral_scores_total", b"neutral_scores_total", "output_tokens_total", b"output_tokens_total", "policy", b"policy", "preemptions_total", b"preemptions_total", "promotions_total", b"promotions_total", "ranker_version", b"ranker_version", "refused_total", b"refused_total", "running", b"running", "scoring", b"scoring", "steps_total", b"steps_total", "time_scale", b"time_scale", "uptime_s", b"uptime_s", "waiting", b"waiting"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted_total", b"accepted_total", "cancelled_total", b"cancelled_total", "engine", b"engine", "engine_lag", b"engine_lag", "expired_total", b"expired_total", "failed_total", b"failed_total", "finished_total", b"finished_total", "journal_live", b"journal_live", "journal_retained", b"journal_retained", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_batched_tokens", b"max_batched_tokens", "max_sequences", b"max_sequences", "neutral_scores_total", b"neutral_scores_total", "open_streams", b"open_streams", "output_tokens_total", b"output_tokens_total", "policy", b"policy", "preemptions_total", b"preemptions_total", "promotions_total", b"promotions_total", "ranker_accuracy", b"ranker_accuracy", "ranker_detail", b"ranker_detail", "ranker_version", b"ranker_version", "recovered_total", b"recovered_total", "refused_total", b"refused_total", "running", b"running", "scoring", b"scoring", "shed_total", b"shed_total", "slow_clients_total", b"slow_clients_total", "state", b"state", "state_detail", b"state_detail", "steps_total", b"steps_total", "time_scale", b"time_scale", "uptime_s", b"uptime_s", "waiting", b"waiting", "waiting_bytes", b"waiting_bytes"]) -> None: ...
 
 global___GetStatsResponse = GetStatsResponse

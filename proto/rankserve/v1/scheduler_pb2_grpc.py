@@ -45,6 +45,11 @@ class SchedulerServiceStub(object):
                 request_serializer=rankserve_dot_v1_dot_scheduler__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/rankserve.v1.SchedulerService/Watch',
+                request_serializer=rankserve_dot_v1_dot_scheduler__pb2.WatchRequest.SerializeToString,
+                response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.WatchResponse.FromString,
+                _registered_method=True)
         self.CancelRequest = channel.unary_unary(
                 '/rankserve.v1.SchedulerService/CancelRequest',
                 request_serializer=rankserve_dot_v1_dot_scheduler__pb2.CancelRequestRequest.SerializeToString,
@@ -55,10 +60,20 @@ class SchedulerServiceStub(object):
                 request_serializer=rankserve_dot_v1_dot_scheduler__pb2.GetRequestRequest.SerializeToString,
                 response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GetRequestResponse.FromString,
                 _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/rankserve.v1.SchedulerService/ListRequests',
+                request_serializer=rankserve_dot_v1_dot_scheduler__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/rankserve.v1.SchedulerService/GetStats',
                 request_serializer=rankserve_dot_v1_dot_scheduler__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GetStatsResponse.FromString,
+                _registered_method=True)
+        self.WatchStats = channel.unary_stream(
+                '/rankserve.v1.SchedulerService/WatchStats',
+                request_serializer=rankserve_dot_v1_dot_scheduler__pb2.WatchStatsRequest.SerializeToString,
+                response_deserializer=rankserve_dot_v1_dot_scheduler__pb2.WatchStatsResponse.FromString,
                 _registered_method=True)
 
 
@@ -83,6 +98,15 @@ class SchedulerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """Attaches to requests that were accepted before, each from the token it is missing: after a lost
+        connection, or a restart of a server that keeps a journal. Ends once all of them have had their terminal
+        event. An unknown id has only `failed` with NOT_FOUND. Losing this stream cancels nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelRequest(self, request, context):
         """Cancels a request. Cancelling a request that has ended already is not an error.
         """
@@ -97,8 +121,22 @@ class SchedulerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRequests(self, request, context):
+        """Requests, live and recently ended, in the order of their acceptance, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Queue, engine and scheduler counters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchStats(self, request, context):
+        """The same again and again, until the client ends the call or the server stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,6 +155,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GenerateRequest.FromString,
                     response_serializer=rankserve_dot_v1_dot_scheduler__pb2.GenerateResponse.SerializeToString,
             ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.WatchRequest.FromString,
+                    response_serializer=rankserve_dot_v1_dot_scheduler__pb2.WatchResponse.SerializeToString,
+            ),
             'CancelRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRequest,
                     request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.CancelRequestRequest.FromString,
@@ -127,10 +170,20 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GetRequestRequest.FromString,
                     response_serializer=rankserve_dot_v1_dot_scheduler__pb2.GetRequestResponse.SerializeToString,
             ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.ListRequestsRequest.FromString,
+                    response_serializer=rankserve_dot_v1_dot_scheduler__pb2.ListRequestsResponse.SerializeToString,
+            ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
                     request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.GetStatsRequest.FromString,
                     response_serializer=rankserve_dot_v1_dot_scheduler__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'WatchStats': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStats,
+                    request_deserializer=rankserve_dot_v1_dot_scheduler__pb2.WatchStatsRequest.FromString,
+                    response_serializer=rankserve_dot_v1_dot_scheduler__pb2.WatchStatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -199,6 +252,33 @@ class SchedulerService(object):
             _registered_method=True)
 
     @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankserve.v1.SchedulerService/Watch',
+            rankserve_dot_v1_dot_scheduler__pb2.WatchRequest.SerializeToString,
+            rankserve_dot_v1_dot_scheduler__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelRequest(request,
             target,
             options=(),
@@ -253,6 +333,33 @@ class SchedulerService(object):
             _registered_method=True)
 
     @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rankserve.v1.SchedulerService/ListRequests',
+            rankserve_dot_v1_dot_scheduler__pb2.ListRequestsRequest.SerializeToString,
+            rankserve_dot_v1_dot_scheduler__pb2.ListRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetStats(request,
             target,
             options=(),
@@ -269,6 +376,33 @@ class SchedulerService(object):
             '/rankserve.v1.SchedulerService/GetStats',
             rankserve_dot_v1_dot_scheduler__pb2.GetStatsRequest.SerializeToString,
             rankserve_dot_v1_dot_scheduler__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rankserve.v1.SchedulerService/WatchStats',
+            rankserve_dot_v1_dot_scheduler__pb2.WatchStatsRequest.SerializeToString,
+            rankserve_dot_v1_dot_scheduler__pb2.WatchStatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,15 @@ class SchedulerServiceStub:
     ]
     """One request, its events streamed. Invalid requests end the call with INVALID_ARGUMENT."""
 
+    Watch: grpc.UnaryStreamMultiCallable[
+        rankserve.v1.scheduler_pb2.WatchRequest,
+        rankserve.v1.scheduler_pb2.WatchResponse,
+    ]
+    """Attaches to requests that were accepted before, each from the token it is missing: after a lost
+    connection, or a restart of a server that keeps a journal. Ends once all of them have had their terminal
+    event. An unknown id has only `failed` with NOT_FOUND. Losing this stream cancels nothing.
+    """
+
     CancelRequest: grpc.UnaryUnaryMultiCallable[
         rankserve.v1.scheduler_pb2.CancelRequestRequest,
         rankserve.v1.scheduler_pb2.CancelRequestResponse,
@@ -49,11 +58,23 @@ class SchedulerServiceStub:
     ]
     """The state of one request, live or recently ended. NOT_FOUND if the id is unknown or no longer retained."""
 
+    ListRequests: grpc.UnaryUnaryMultiCallable[
+        rankserve.v1.scheduler_pb2.ListRequestsRequest,
+        rankserve.v1.scheduler_pb2.ListRequestsResponse,
+    ]
+    """Requests, live and recently ended, in the order of their acceptance, a page at a time."""
+
     GetStats: grpc.UnaryUnaryMultiCallable[
         rankserve.v1.scheduler_pb2.GetStatsRequest,
         rankserve.v1.scheduler_pb2.GetStatsResponse,
     ]
     """Queue, engine and scheduler counters."""
+
+    WatchStats: grpc.UnaryStreamMultiCallable[
+        rankserve.v1.scheduler_pb2.WatchStatsRequest,
+        rankserve.v1.scheduler_pb2.WatchStatsResponse,
+    ]
+    """The same again and again, until the client ends the call or the server stops."""
 
 class SchedulerServiceAsyncStub:
     """Accepts LLM requests, serves them in the order of the active policy, and streams their answers back."""
@@ -74,6 +95,15 @@ class SchedulerServiceAsyncStub:
     ]
     """One request, its events streamed. Invalid requests end the call with INVALID_ARGUMENT."""
 
+    Watch: grpc.aio.UnaryStreamMultiCallable[
+        rankserve.v1.scheduler_pb2.WatchRequest,
+        rankserve.v1.scheduler_pb2.WatchResponse,
+    ]
+    """Attaches to requests that were accepted before, each from the token it is missing: after a lost
+    connection, or a restart of a server that keeps a journal. Ends once all of them have had their terminal
+    event. An unknown id has only `failed` with NOT_FOUND. Losing this stream cancels nothing.
+    """
+
     CancelRequest: grpc.aio.UnaryUnaryMultiCallable[
         rankserve.v1.scheduler_pb2.CancelRequestRequest,
         rankserve.v1.scheduler_pb2.CancelRequestResponse,
@@ -86,11 +116,23 @@ class SchedulerServiceAsyncStub:
     ]
     """The state of one request, live or recently ended. NOT_FOUND if the id is unknown or no longer retained."""
 
+    ListRequests: grpc.aio.UnaryUnaryMultiCallable[
+        rankserve.v1.scheduler_pb2.ListRequestsRequest,
+        rankserve.v1.scheduler_pb2.ListRequestsResponse,
+    ]
+    """Requests, live and recently ended, in the order of their acceptance, a page at a time."""
+
     GetStats: grpc.aio.UnaryUnaryMultiCallable[
         rankserve.v1.scheduler_pb2.GetStatsRequest,
         rankserve.v1.scheduler_pb2.GetStatsResponse,
     ]
     """Queue, engine and scheduler counters."""
+
+    WatchStats: grpc.aio.UnaryStreamMultiCallable[
+        rankserve.v1.scheduler_pb2.WatchStatsRequest,
+        rankserve.v1.scheduler_pb2.WatchStatsResponse,
+    ]
+    """The same again and again, until the client ends the call or the server stops."""
 
 class SchedulerServiceServicer(metaclass=abc.ABCMeta):
     """Accepts LLM requests, serves them in the order of the active policy, and streams their answers back."""
@@ -116,6 +158,17 @@ class SchedulerServiceServicer(metaclass=abc.ABCMeta):
         """One request, its events streamed. Invalid requests end the call with INVALID_ARGUMENT."""
 
     @abc.abstractmethod
+    def Watch(
+        self,
+        request: rankserve.v1.scheduler_pb2.WatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankserve.v1.scheduler_pb2.WatchResponse], collections.abc.AsyncIterator[rankserve.v1.scheduler_pb2.WatchResponse]]:
+        """Attaches to requests that were accepted before, each from the token it is missing: after a lost
+        connection, or a restart of a server that keeps a journal. Ends once all of them have had their terminal
+        event. An unknown id has only `failed` with NOT_FOUND. Losing this stream cancels nothing.
+        """
+
+    @abc.abstractmethod
     def CancelRequest(
         self,
         request: rankserve.v1.scheduler_pb2.CancelRequestRequest,
@@ -132,11 +185,27 @@ class SchedulerServiceServicer(metaclass=abc.ABCMeta):
         """The state of one request, live or recently ended. NOT_FOUND if the id is unknown or no longer retained."""
 
     @abc.abstractmethod
+    def ListRequests(
+        self,
+        request: rankserve.v1.scheduler_pb2.ListRequestsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[rankserve.v1.scheduler_pb2.ListRequestsResponse, collections.abc.Awaitable[rankserve.v1.scheduler_pb2.ListRequestsResponse]]:
+        """Requests, live and recently ended, in the order of their acceptance, a page at a time."""
+
+    @abc.abstractmethod
     def GetStats(
         self,
         request: rankserve.v1.scheduler_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> typing.Union[rankserve.v1.scheduler_pb2.GetStatsResponse, collections.abc.Awaitable[rankserve.v1.scheduler_pb2.GetStatsResponse]]:
         """Queue, engine and scheduler counters."""
+
+    @abc.abstractmethod
+    def WatchStats(
+        self,
+        request: rankserve.v1.scheduler_pb2.WatchStatsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rankserve.v1.scheduler_pb2.WatchStatsResponse], collections.abc.AsyncIterator[rankserve.v1.scheduler_pb2.WatchStatsResponse]]:
+        """The same again and again, until the client ends the call or the server stops."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -4,6 +4,7 @@ RequestError
 ├── InvalidRequest          the request can never be served as it is
 ├── RequestIdInUse          same id, another body
 ├── RequestNotFound         unknown id, or no longer retained
+├── NotPermitted            the caller may not do this
 ├── QueueFull               try again later
 ├── ServerDraining          try another server
 ├── RequestCancelled        by its client, or its stream was lost
@@ -33,6 +34,10 @@ class RequestIdInUse(RequestError):  # noqa: N818
 class RequestNotFound(RequestError):  # noqa: N818
     def __init__(self, request_id: str) -> None:
         super().__init__(f"no request {request_id!r}: unknown, or ended too long ago")
+
+
+class NotPermitted(RequestError):  # noqa: N818
+    """What the caller's token does not allow; the message says what."""
 
 
 class QueueFull(RequestError):  # noqa: N818

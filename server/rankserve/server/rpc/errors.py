@@ -21,6 +21,7 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (errors.InvalidRequest, StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     (errors.RequestIdInUse, StatusCode.ALREADY_EXISTS, "REQUEST_ID_IN_USE"),
     (errors.RequestNotFound, StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND"),
+    (errors.NotPermitted, StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
     (errors.QueueFull, StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     (errors.ServerDraining, StatusCode.UNAVAILABLE, "DRAINING"),
     (errors.RequestCancelled, StatusCode.CANCELLED, "CANCELLED"),
