@@ -1,4 +1,4 @@
-"""Who is told what happens to requests, for metrics and traces: one call a request and event, none a token."""
+"""Who is told what happens to requests, for metrics and traces: a call for each event, none for tokens."""
 
 from typing import Protocol
 

@@ -48,7 +48,7 @@ class Principal:
         raise NotPermitted(f"this token may not submit requests of tenant {asked!r}")
 
     def check_may_see(self, request_id: str, tenant: str) -> None:
-        """Raises RequestNotFound for a request of somebody else: whether it exists is none of its business."""
+        """Raises RequestNotFound for a request of somebody else: that it exists is not its business."""
         if not self.may_see(tenant):
             raise RequestNotFound(request_id)
 
