@@ -101,7 +101,20 @@ def serve(
         bool, typer.Option(help="Accept recorded answer lengths (replay_* fields) from clients.")
     ] = False,
     max_waiting: Annotated[int, typer.Option(help="Most requests waiting; more are refused.")] = 10_000,
+    slow_client_s: Annotated[
+        float, typer.Option(help="Seconds after which a stream is ended whose client reads nothing.")
+    ] = 30.0,
+    retain_results: Annotated[
+        int, typer.Option(help="Ended requests that are kept for later questions.")
+    ] = 5000,
     max_prompt_bytes: Annotated[int, typer.Option(help="Longest prompt in bytes.")] = 256 << 10,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="SQLite file that records every accepted request, so that a restart goes on with it;"
+            " default: memory only."
+        ),
+    ] = None,
     default_max_tokens: Annotated[
         int, typer.Option(help="Longest answer of requests that set no max_tokens.")
     ] = 1024,

@@ -5,6 +5,7 @@ import ipaddress
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -15,26 +16,41 @@ from grpc_reflection.v1alpha import reflection
 
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
-from rankserve.server.ranker_swap import RankerSwap, check_fit
-from rankserve.server.ranking.ranker import Ranker, RankerSettings
+from rankserve.server.journal.journal import SqliteJournal
+from rankserve.server.journal.store import JournalStore
+from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
+from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
+from rankserve.server.recovery import recover
+from rankserve.server.rpc.admin_service import AdminService
 from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
+from rankserve.server.rpc.stats import StatsSource
+from rankserve.server.rpc.validation import from_body
 from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.policies import AgedRanking, Policy, make_policy
 from rankserve.server.scheduling.preemption import Preemption
 from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
 from rankserve.server.scheduling.starvation import StarvationSettings
 from rankserve.server.settings import ServerSettings
-from rankserve.v1 import ranker_pb2, scheduler_pb2
+from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
+from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from rankserve.v1.ranker_pb2_grpc import add_RankerServiceServicer_to_server
 from rankserve.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 
 log = structlog.get_logger(__name__)
 
+# As `--ranker`: serve without one.
+NO_RANKER = "none"
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
 SERVICES = (
     "",
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
     scheduler_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
     ranker_pb2.DESCRIPTOR.services_by_name["RankerService"].full_name,
 )
@@ -58,25 +74,39 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     """Serves until SIGTERM or SIGINT, then drains.
 
     Raises:
-        SettingsError, RankerVersionError, ValueError: it cannot start like this; the message says why.
+        SettingsError, RankerVersionError, JournalError, ValueError: it cannot start like this, as it says.
         OSError: the address cannot be bound.
     """
     interceptors = _interceptors(settings)
     engine = make_engine(settings.engine, _engine_settings(settings))
-    scheduler = Scheduler(_make_policy(settings), _scheduler_settings(settings, engine))
+    scheduler = Scheduler(make_policy_of(settings, settings.policy), _scheduler_settings(settings, engine))
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
-    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
-    check_fit(scheduler, loaded)
-    await ranker.activate(loaded, move_pointer=False)
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings)
+    loaded = await _load_ranker(settings, ranker)
+    check_policy_fits(scheduler.policy, scheduler.settings, loaded)
+    store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
+    journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
+    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal)
 
     server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
     health = health_aio.HealthServicer()
-    scheduler_service = SchedulerService(dispatcher, settings)
+    health_tasks: set[asyncio.Task[None]] = set()
+
+    def on_state(state: State) -> None:
+        serving = state in (State.SERVING, State.PAUSED)
+        task = asyncio.create_task(_set_health(health, _SERVING if serving else _NOT_SERVING))
+        health_tasks.add(task)
+        task.add_done_callback(health_tasks.discard)
+
+    lifecycle = Lifecycle(dispatcher, on_state)
+    stats = StatsSource(dispatcher, lifecycle, list)
+    scheduler_service = SchedulerService(dispatcher, settings, stats)
     add_SchedulerServiceServicer_to_server(scheduler_service, server)
     swap = RankerSwap(dispatcher)
     add_RankerServiceServicer_to_server(
         RankerService(ranker, swap, max_prompt_bytes=settings.max_prompt_bytes), server
+    )
+    add_AdminServiceServicer_to_server(
+        AdminService(dispatcher, lifecycle, partial(make_policy_of, settings)), server
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [name for name in SERVICES if name] + [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
@@ -85,8 +115,11 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
     except RuntimeError as error:
         raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
+    if store is not None and journal is not None:
+        journal.start()
+        recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
     await server.start()
-    await _set_health(health, health_pb2.HealthCheckResponse.SERVING)
+    await _set_health(health, _SERVING)
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,27 +130,39 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
             address=f"{_bracketed(settings.host)}:{port}",
             policy=scheduler.policy.name,
             engine=engine.name,
-            ranker_version=loaded.reference,
+            ranker_version=loaded.reference if loaded else "",
         )
     )
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, engine_task}, return_when=asyncio.FIRST_COMPLETED)
 
     log.info("draining", live=len(dispatcher.live_requests()), timeout_s=settings.drain_timeout_s)
-    await _set_health(health, health_pb2.HealthCheckResponse.NOT_SERVING)
+    lifecycle.stopping = True
+    lifecycle.changed()
+    await _set_health(health, _NOT_SERVING)
     if not engine_task.done():
         await asyncio.sleep(settings.drain_notice_s)
         await dispatcher.drain(settings.drain_timeout_s)
     # Streams end by themselves once their last request has; the grace is for their last messages.
     scheduler_service.end_streams()
-    await server.stop(grace=5 if scheduler_service.open_calls else 0.2)
+    await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await ranker.aclose()
     engine_task.cancel()
     await asyncio.wait({engine_task})
+    if journal is not None:
+        await journal.aclose()
     if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
         raise failure
     scheduler.check_integrity()
     log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
+
+
+async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersion | None:
+    if settings.ranker == NO_RANKER:
+        return None
+    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
+    await ranker.activate(loaded, move_pointer=False)
+    return loaded
 
 
 def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
@@ -156,10 +201,11 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _make_policy(settings: ServerSettings) -> Policy:
-    if settings.policy == "aged_ranking":
+def make_policy_of(settings: ServerSettings, name: str) -> Policy:
+    """A policy by name, with the settings there are for it. Raises UnknownPolicyError."""
+    if name == "aged_ranking":
         return AgedRanking(settings.ageing_tokens_per_s)
-    return make_policy(settings.policy)
+    return make_policy(name)
 
 
 def _scheduler_settings(settings: ServerSettings, engine: Engine) -> SchedulerSettings:

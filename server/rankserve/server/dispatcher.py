@@ -1,30 +1,41 @@
 """The life of every request: accepted, scored, queued, run, ended. The one writer of all request state.
 
-Everything here runs on the event loop and nothing blocks it, so each method is atomic.
+Everything here runs on the event loop and nothing blocks it, so each method is atomic. What a client is told
+goes through the journal first (`_tell`), which without one means at once.
 """
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, time
 
 import structlog
 
+from rankserve.server.admission import Admission, WaitingLimits
 from rankserve.server.engines.contract import Assignment, Engine, StepPlan, TokensProduced
 from rankserve.server.errors import (
+    AnswerLost,
     DeadlinePassed,
+    DeadlineUnreachable,
+    EngineFailed,
     InternalFailure,
     InvalidRequest,
+    JournalFailed,
     QueueFull,
     RequestCancelled,
     RequestError,
+    RequestShed,
     ServerDraining,
 )
 from rankserve.server.events import Accepted, EventStream, Failed, Finished, Queued, Timing
+from rankserve.server.journal.journal import Journal, NoJournal
+from rankserve.server.observer import Observer
 from rankserve.server.ranking.ranker import PromptScore, Ranker
 from rankserve.server.requests import LiveRequest, RequestRegistry, RequestSpec
 from rankserve.server.scheduling.budget import EngineRoom
+from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
@@ -32,16 +43,20 @@ from rankserve.server.start_rate import StartRate
 
 log = structlog.get_logger(__name__)
 
+_FORGET_INTERVAL_S = 1.0
+
 
 @dataclass(slots=True)
 class Counters:
     """Since the start of the server. Every accepted request ends in exactly one of the four."""
 
     accepted: int = 0
+    recovered: int = 0
     finished: int = 0
     cancelled: int = 0
     expired: int = 0
     failed: int = 0
+    shed: int = 0
     refused: int = 0
     output_tokens: int = 0
 
@@ -50,6 +65,10 @@ class Dispatcher:
     """Takes requests in, hands them to the engine in the scheduler's order, and tells clients what happens.
 
     It is the engine's host (`engines.contract.EngineHost`).
+
+    Attributes:
+        closed: why no request is accepted; None while they are.
+        paused: whether none is started.
     """
 
     def __init__(
@@ -59,6 +78,9 @@ class Dispatcher:
         ranker: Ranker,
         settings: ServerSettings,
         *,
+        journal: Journal | None = None,
+        observers: Sequence[Observer] = (),
+        tenant_limits: Callable[[str], WaitingLimits] | None = None,
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = time,
     ) -> None:
@@ -66,15 +88,28 @@ class Dispatcher:
         self.engine = engine
         self.ranker = ranker
         self.counters = Counters()
-        self.draining = False
+        self.closed: type[ServerDraining] | type[EngineFailed] | None = None
+        self.paused = False
+        self.scoring = 0
+        self.registry = RequestRegistry(settings.retain_results, settings.retain_s)
+        self.journal = journal or NoJournal()
+        default_limits = WaitingLimits(settings.max_waiting_per_tenant, settings.max_waiting_bytes_per_tenant)
+        self.admission = Admission(
+            WaitingLimits(settings.max_waiting, settings.max_waiting_bytes),
+            tenant_limits or (lambda tenant: default_limits),
+            self._retry_after_s,
+        )
         self._settings = settings
+        self._observers = observers
         self._clock = clock
         self._wall_clock = wall_clock
-        self._registry = RequestRegistry(settings.retain_results, settings.retain_s)
-        self._queued_bytes = 0
         self._start_rate = StartRate()
         self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer_s = math.inf
+        self._forget_timer: asyncio.TimerHandle | None = None
         self._nothing_live = asyncio.Event()
+        # Those that the end of this process leaves to the journal.
+        self._parked: set[str] = set()
 
     # What clients ask
 
@@ -85,27 +120,57 @@ class Dispatcher:
             RequestError: refused; nothing was kept of it.
         """
         try:
-            if (same := self._registry.find_same(spec)) is not None:
-                self._attach(same, stream)
+            if (same := self.registry.find_same(spec)) is not None:
+                self.attach(same, stream)
                 return
             self._admit(spec)
-        except RequestError:
+        except RequestError as error:
             self.counters.refused += 1
+            for observer in self._observers:
+                observer.refused(error)
             raise
         live = self._accept(spec, stream)
-        try:
-            self.scheduler.submit(live.request)
-        except ValueError:
-            log.exception("request_not_queued", request_id=spec.id)
-            self._fail(live, InternalFailure())
+        self.journal.accepted(live)
+        if spec.body:
+            # Recorded, it would only be kept in memory a second time.
+            live.spec = spec.without_body()
+        self.journal.then(lambda: self._enter(live))
+
+    def attach(self, live: LiveRequest, stream: EventStream, offset: int = 0) -> None:
+        """Tells a stream of a request what others have been told, and all that follows.
+
+        Args:
+            live: the request.
+            stream: who wants to know.
+            offset: tokens it has already.
+
+        Raises:
+            InvalidRequest: there is no token at which the answer could go on.
+        """
+        if stream in live.streams:
             return
-        live.scoring = asyncio.create_task(self._score_live(live))
-        self._arm_deadline_timer()
-        self.engine.wake()
+        missing = live.told_tokens - offset
+        try:
+            text = live.answer.between(offset, live.told_tokens) if missing else ""
+        except ValueError:
+            raise InvalidRequest("offset", "must be 0, or where a tokens event ended") from None
+        if missing < 0:
+            raise InvalidRequest("offset", f"only {live.told_tokens} tokens of the answer were sent")
+        if live.told_accepted:
+            stream.put(Accepted(live.spec.id, live.accept_time))
+        if live.told_queued:
+            stream.put(self._queued_event(live))
+        if missing and not live.spec.result_only:
+            stream.put_tokens(live.spec.id, offset, missing, text)
+        if live.told_outcome and live.outcome is not None:
+            stream.put(live.outcome)
+        else:
+            live.streams.append(stream)
+            stream.open_requests.add(live.spec.id)
 
     def cancel(self, request_id: str) -> bool:
         """False if the request had ended before. Raises RequestNotFound."""
-        live = self._registry.find(request_id)
+        live = self.registry.find(request_id)
         if live.outcome is not None:
             return False
         self._fail(live, RequestCancelled())
@@ -113,18 +178,19 @@ class Dispatcher:
 
     def find(self, request_id: str) -> LiveRequest:
         """Raises RequestNotFound."""
-        return self._registry.find(request_id)
+        return self.registry.find(request_id)
 
     def stream_lost(self, stream: EventStream) -> None:
-        """The client of this stream is gone: cancels what nobody else waits for."""
+        """The client of this stream is gone: cancels what it alone waits for."""
         for request_id in list(stream.open_requests):
-            live = self._registry.live[request_id]
+            live = self.registry.find(request_id)
             live.streams.remove(stream)
-            if not live.streams and not live.spec.detached:
+            wanted = live.outlives_streams or any(other.owns for other in live.streams)
+            if stream.owns and not wanted and live.outcome is None:
                 self._fail(live, RequestCancelled())
 
     def live_requests(self) -> list[LiveRequest]:
-        return list(self._registry.live.values())
+        return list(self.registry.live.values())
 
     def rescore(self, scores: dict[LiveRequest, PromptScore]) -> None:
         """Gives waiting and running requests scores of one ranker version, all at once."""
@@ -140,23 +206,69 @@ class Dispatcher:
         for live, score in scores.items():
             live.ranker_version = score.ranker_version
 
-    @property
-    def scoring(self) -> int:
-        """Requests that have no score yet; they wait, or run already."""
-        return sum(live.scoring is not None for live in self._registry.live.values())
+    def recover(self, ended: Iterable[LiveRequest], unfinished: Iterable[LiveRequest]) -> None:
+        """Takes over the requests of a journal; call it before anything else.
+
+        Args:
+            ended: those that are retained, in the order in which they ended.
+            unfinished: the others, in the order of acceptance. Those that the engine cannot go on with end
+                with `AnswerLost`.
+        """
+        for live in ended:
+            self.registry.add(live)
+            self.registry.end(live)
+        for live in unfinished:
+            self.registry.add(live)
+            self.admission.enters(live.spec)
+            self.counters.accepted += 1
+            self.counters.recovered += 1
+            for observer in self._observers:
+                observer.accepted(live)
+            live.told_accepted = True
+            if live.request.output_tokens and not self.engine.capacity.resumes:
+                self._fail(live, AnswerLost())
+            else:
+                self._enter(live)
+        self._forget()
 
     async def drain(self, timeout_s: float) -> None:
-        """Refuses new requests, ends those not yet started, lets the others finish until the timeout."""
-        self.draining = True
-        for live in self.live_requests():
-            if live.scheduled_s is None:
-                self._fail(live, ServerDraining())
-        if self._registry.live:
-            self._nothing_live.clear()
-            try:
+        """Refuses new requests, ends those not yet started, lets the others finish until the timeout.
+
+        What is recorded in a journal and has no stream that owns it waits there for the next start.
+        """
+        self.closed = ServerDraining
+        self._leave(live for live in self.live_requests() if live.scheduled_s is None)
+        self._nothing_live.clear()
+        if len(self.registry.live) > len(self._parked):
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._nothing_live.wait(), timeout_s)
-            except TimeoutError:
-                self.fail_all(ServerDraining())
+        self._leave(self.live_requests())
+
+    async def durable(self) -> None:
+        """Returns once everything that happened so far is recorded."""
+        recorded = asyncio.Event()
+        self.journal.then(recorded.set)
+        await recorded.wait()
+
+    def set_policy(self, policy: Policy) -> None:
+        """Orders everything by another policy from now on. Raises ValueError if it cannot."""
+        self.scheduler.set_policy(policy, self._clock())
+        self.engine.wake()
+
+    def _leave(self, requests: Iterable[LiveRequest]) -> None:
+        """Ends requests that this process will not serve, or leaves them to the journal."""
+        for live in requests:
+            if self.journal.keeps and live.outlives_streams and live.spec.id not in self._parked:
+                self._parked.add(live.spec.id)
+                self.engine.evict(live.request)
+                self.scheduler.end(live.request)
+                if live.scoring is not None:
+                    live.scoring.cancel()
+                    self._scoring_over(live)
+                for stream in live.streams:
+                    stream.fail(ServerDraining())
+            elif live.spec.id not in self._parked:
+                self._fail(live, ServerDraining())
 
     def fail_all(self, error: RequestError) -> None:
         """Ends every live request with this error."""
@@ -170,25 +282,30 @@ class Dispatcher:
         try:
             await self.engine.run(self)
         except Exception:
-            self.draining = True
+            self.closed = EngineFailed
             self.fail_all(InternalFailure())
             raise
 
     def plan(self, room: EngineRoom) -> StepPlan:
         self._expire()
+        if self.paused or self.journal.failure:
+            return StepPlan(())
         now_s = self._clock()
         plan = self.scheduler.plan(now_s, room)
         for request in plan.evicted:
-            self._queued_bytes += self._registry.live[request.id].spec.size_bytes
+            self.admission.enters(self.registry.live[request.id].spec)
         assignments = []
         for request in plan.started:
-            live = self._registry.live[request.id]
-            assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling))
-            self._queued_bytes -= live.spec.size_bytes
+            live = self.registry.live[request.id]
+            resumes = live.answer.whole() if request.output_tokens and not request.preemptions else ""
+            assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling, resumes))
+            self.admission.leaves(live.spec)
             self._start_rate.started(now_s)
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
             self._tell_queued(live)
+            for observer in self._observers:
+                observer.started(live)
         if not self.scheduler.waiting:
             self._start_rate.queue_empty()
         return StepPlan(assignments, plan.evicted)
@@ -196,27 +313,31 @@ class Dispatcher:
     def select_victim(self) -> Request | None:
         victim = self.scheduler.select_victim(self._clock())
         if victim is not None:
-            self._queued_bytes += self._registry.live[victim.id].spec.size_bytes
+            self.admission.enters(self.registry.live[victim.id].spec)
         return victim
 
     def produced(self, tokens: Sequence[TokensProduced]) -> None:
         now_s = self._clock()
+        told: list[tuple[LiveRequest, int, int, str]] = []
         for new in tokens:
-            live = self._registry.live[new.request.id]
+            live = self.registry.live[new.request.id]
             if live.first_token_s is None:
                 live.first_token_s = now_s
-            elif live.last_token_s is not None:
-                live.max_token_gap_s = max(live.max_token_gap_s, now_s - live.last_token_s)
+            elif live.last_token_s is not None and now_s - live.last_token_s > live.max_token_gap_s:
+                live.max_token_gap_s = now_s - live.last_token_s
             live.last_token_s = now_s
-            live.text.append(new.text)
+            first = live.answer.tokens
+            live.answer.append(new.count, new.text)
             self.counters.output_tokens += new.count
             self.scheduler.produced(new.request, new.count)
             if not live.spec.result_only:
-                offset = new.request.output_tokens - new.count
-                for stream in live.streams:
-                    stream.put_tokens(new.request.id, offset, new.count, new.text)
+                self.journal.produced(live, first, new.count, new.text)
+            told.append((live, first, new.count, new.text))
+        if told:
+            self.journal.then(lambda: _tell_tokens(told))
+        for new in tokens:
             if new.finished:
-                self._finish(live, new.finished)
+                self._finish(self.registry.live[new.request.id], new.finished)
 
     def step_done(self) -> None:
         self.scheduler.step_done()
@@ -224,14 +345,12 @@ class Dispatcher:
     # How a request moves on
 
     def _admit(self, spec: RequestSpec) -> None:
-        if self.draining:
-            raise ServerDraining
+        if self.closed is not None:
+            raise self.closed
+        if self.journal.failure:
+            raise JournalFailed
         if spec.model not in ("", self.engine.name):
             raise InvalidRequest("model", f"this server drives {self.engine.name!r}; or leave it empty")
-        if self.scheduler.waiting >= self._settings.max_waiting:
-            raise QueueFull(f"{self.scheduler.waiting} requests wait", self._retry_after_s())
-        if self._queued_bytes + spec.size_bytes > self._settings.max_waiting_bytes:
-            raise QueueFull(f"{self._queued_bytes >> 20} MiB of prompts wait", self._retry_after_s())
         longest = self.engine.capacity.max_model_len
         input_tokens = self._input_tokens(spec)
         output_tokens = spec.max_tokens or 1
@@ -242,61 +361,118 @@ class Dispatcher:
                 f"{input_tokens} prompt tokens and {output_tokens} to answer exceed the"
                 f" model's {longest}; shorten the prompt or lower max_tokens",
             )
+        self.admission.check_tenant(spec)
+        try:
+            self.admission.check_queue(spec)
+        except QueueFull:
+            if not self._shed_for(spec):
+                raise
+
+    def _shed_for(self, spec: RequestSpec) -> bool:
+        """Makes room for a request in a full queue at the cost of worse ones; returns whether it did."""
+        while self._settings.shed:
+            worst = self.scheduler.last_waiting()
+            if worst is None or worst.priority <= spec.priority:
+                return False
+            self._fail(self.registry.live[worst.id], RequestShed(self._retry_after_s()))
+            try:
+                self.admission.check_queue(spec)
+            except QueueFull:
+                continue
+            return True
+        return False
 
     def _accept(self, spec: RequestSpec, stream: EventStream) -> LiveRequest:
         now_s = self._clock()
         input_tokens = self._input_tokens(spec)
-        longest_answer = self.engine.capacity.max_model_len - input_tokens
         request = Request(
             id=spec.id,
             arrival_s=now_s,
             prompt_tokens=input_tokens,
-            max_tokens=spec.max_tokens or min(self._settings.default_max_tokens, longest_answer),
+            max_tokens=self.max_tokens(spec, input_tokens),
             priority=spec.priority,
             tenant=spec.tenant,
             deadline_s=now_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
             replay_output_tokens=spec.replay_output_tokens,
         )
-        live = LiveRequest(spec, request, self._wall_clock(), [stream])
-        self._registry.add(live)
-        self._queued_bytes += spec.size_bytes
+        live = LiveRequest(spec, request, self._wall_clock(), [stream], outlives_streams=spec.detached)
+        self.registry.add(live)
+        self.admission.enters(spec)
         self.counters.accepted += 1
         stream.open_requests.add(spec.id)
-        stream.put(Accepted(spec.id, live.accept_time))
+        for observer in self._observers:
+            observer.accepted(live)
         return live
 
-    def _attach(self, live: LiveRequest, stream: EventStream) -> None:
-        if stream in live.streams:
-            return
-        stream.put(Accepted(live.spec.id, live.accept_time))
-        if live.queued_s is not None:
-            stream.put(self._queued_event(live))
-        if live.request.output_tokens and not live.spec.result_only:
-            stream.put_tokens(live.spec.id, 0, live.request.output_tokens, "".join(live.text))
+    def max_tokens(self, spec: RequestSpec, input_tokens: int) -> int:
+        """The longest answer that a request may get."""
+        longest = self.engine.capacity.max_model_len - input_tokens
+        return spec.max_tokens or min(self._settings.default_max_tokens, longest)
+
+    def _enter(self, live: LiveRequest) -> None:
+        """An accepted request, recorded by now, begins to wait."""
+        live.told_accepted = True
+        for stream in live.streams:
+            stream.put(Accepted(live.spec.id, live.accept_time))
         if live.outcome is not None:
-            stream.put(live.outcome)
+            return
+        try:
+            self.scheduler.submit(live.request)
+        except ValueError:
+            log.exception("request_not_queued", request_id=live.spec.id)
+            self._fail(live, InternalFailure())
+            return
+        if self.ranker.scores:
+            self.scoring += 1
+            live.scoring = asyncio.create_task(self._score_live(live))
         else:
-            live.streams.append(stream)
-            stream.open_requests.add(live.spec.id)
+            self._tell_queued(live)
+        if live.request.deadline_s is not None and live.request.deadline_s < self._deadline_timer_s:
+            self._arm_deadline_timer()
+        self.engine.wake()
 
     async def _score_live(self, live: LiveRequest) -> None:
         """Scores a request that waits already, behind all that have a score; an idle engine may start it."""
+        asked_s = self._clock()
         try:
             score = await self._score(live.spec.ranking_text)
-            live.scoring = None
+            self._scoring_over(live)
             self.rescore({live: score})
         except Exception:
-            live.scoring = None
+            self._scoring_over(live)
             self._fail(live, InternalFailure())
             raise
+        for observer in self._observers:
+            observer.scored(live, self._clock() - asked_s)
         self._tell_queued(live)
 
+    def _scoring_over(self, live: LiveRequest) -> None:
+        if live.scoring is not None:
+            live.scoring = None
+            self.scoring -= 1
+
     def _tell_queued(self, live: LiveRequest) -> None:
-        if live.queued_s is None:
-            live.queued_s = self._clock()
-            event = self._queued_event(live)
+        if live.queued_s is not None:
+            return
+        live.queued_s = self._clock()
+        event = self._queued_event(live)
+        if self._is_late(live, event):
+            self._fail(live, DeadlineUnreachable(live.spec.deadline_ms, event.estimated_wait_s or 0.0))
+            return
+
+        def tell() -> None:
+            live.told_queued = True
             for stream in live.streams:
                 stream.put(event)
+
+        self.journal.then(tell)
+
+    def _is_late(self, live: LiveRequest, event: Queued) -> bool:
+        """Whether it is to be refused because its turn would come after its deadline."""
+        deadline_s = live.request.deadline_s
+        if not self._settings.refuse_late or deadline_s is None or event.estimated_wait_s is None:
+            return False
+        return live.request.phase is Phase.WAITING and self._clock() + event.estimated_wait_s > deadline_s
 
     async def _score(self, ranking_text: str) -> PromptScore:
         while True:
@@ -345,7 +521,7 @@ class Dispatcher:
                 finish_reason=reason,
                 input_tokens=request.prompt_tokens,
                 output_tokens=request.output_tokens,
-                text="".join(live.text) if live.spec.result_only else "",
+                text=live.answer.whole() if live.spec.result_only else "",
                 score=live.score,
                 ranker_version=live.ranker_version,
                 policy=self.scheduler.policy.name,
@@ -373,31 +549,54 @@ class Dispatcher:
     def _fail(self, live: LiveRequest, error: RequestError) -> None:
         if isinstance(error, RequestCancelled):
             self.counters.cancelled += 1
-        elif isinstance(error, DeadlinePassed):
+        elif isinstance(error, DeadlinePassed | DeadlineUnreachable):
             self.counters.expired += 1
         else:
             self.counters.failed += 1
+            self.counters.shed += isinstance(error, RequestShed)
         self.engine.evict(live.request)
         self._end(live, Failed(live.spec.id, error, live.request.output_tokens))
         self.engine.wake()
 
     def _end(self, live: LiveRequest, outcome: Finished | Failed) -> None:
         if live.request.phase in (Phase.NEW, Phase.WAITING):
-            self._queued_bytes -= live.spec.size_bytes
+            self.admission.leaves(live.spec)
         if live.scoring is not None:
             live.scoring.cancel()
-            live.scoring = None
+            self._scoring_over(live)
         self.scheduler.end(live.request, finished=isinstance(outcome, Finished))
         live.outcome = outcome
+        live.ended_s, live.end_time = self._clock(), self._wall_clock()
+        self.registry.end(live)
+        self.journal.ended(live)
+        self.journal.then(lambda: self._tell_outcome(live, outcome))
+        for observer in self._observers:
+            observer.ended(live)
+
+    def _tell_outcome(self, live: LiveRequest, outcome: Finished | Failed) -> None:
+        live.told_outcome = True
         for stream in live.streams:
             stream.put(outcome)
-        self._registry.end(live, self._clock())
-        if not self._registry.live:
+        live.streams.clear()
+        if len(self.registry.live) == len(self._parked):
             self._nothing_live.set()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Lets go of what was retained for long enough, and looks again later as long as there is more."""
+        for live in self.registry.forget(self._clock()):
+            self.journal.forgotten(live)
+        if self.registry.ended and self._forget_timer is None:
+            loop = asyncio.get_running_loop()
+            self._forget_timer = loop.call_later(_FORGET_INTERVAL_S, self._on_forget)
+
+    def _on_forget(self) -> None:
+        self._forget_timer = None
+        self._forget()
 
     def _expire(self) -> None:
         for request in self.scheduler.expired(self._clock()):
-            live = self._registry.live[request.id]
+            live = self.registry.live[request.id]
             self._fail(live, DeadlinePassed(live.spec.deadline_ms))
 
     def _arm_deadline_timer(self) -> None:
@@ -405,6 +604,7 @@ class Dispatcher:
             self._deadline_timer.cancel()
             self._deadline_timer = None
         deadline_s = self.scheduler.next_deadline_s()
+        self._deadline_timer_s = math.inf if deadline_s is None else deadline_s
         if deadline_s is not None:
             delay_s = max(0.0, deadline_s - self._clock())
             self._deadline_timer = asyncio.get_running_loop().call_later(delay_s, self._on_deadline)
@@ -413,3 +613,11 @@ class Dispatcher:
         self._deadline_timer = None
         self._expire()
         self._arm_deadline_timer()
+
+
+def _tell_tokens(told: list[tuple[LiveRequest, int, int, str]]) -> None:
+    for live, first, count, text in told:
+        live.told_tokens = first + count
+        if not live.spec.result_only:
+            for stream in live.streams:
+                stream.put_tokens(live.spec.id, first, count, text)

@@ -6,9 +6,16 @@ RequestError
 ├── RequestNotFound         unknown id, or no longer retained
 ├── NotPermitted            the caller may not do this
 ├── QueueFull               try again later
+├── QuotaExceeded           the tenant has its share waiting; try again later
+├── RequestShed             its place in a full queue went to a request of better priority
+├── SlowClient              it does not read what it is sent
 ├── ServerDraining          try another server
 ├── RequestCancelled        by its client, or its stream was lost
 ├── DeadlinePassed          its deadline came first
+├── DeadlineUnreachable     it would
+├── AnswerLost              a restart lost what its answer went on from
+├── JournalFailed           nothing can be recorded, so nothing is accepted
+├── EngineFailed            the LLM is gone, and nothing is accepted
 └── InternalFailure         a fault of the server; its log says which
 """
 
@@ -46,6 +53,28 @@ class QueueFull(RequestError):  # noqa: N818
         self.retry_after_s = retry_after_s
 
 
+class QuotaExceeded(QueueFull):
+    """A limit of one tenant; `subject` and `limit` are for programs."""
+
+    def __init__(self, tenant: str, limit: str, retry_after_s: float) -> None:
+        super().__init__(f"{limit} of tenant {tenant!r}", retry_after_s)
+        self.subject = f"tenant:{tenant}"
+        self.limit = limit
+
+
+class RequestShed(RequestError):  # noqa: N818
+    def __init__(self, retry_after_s: float = 0.0) -> None:
+        super().__init__(
+            f"dropped from a full queue for a request of better priority; try again in {retry_after_s:.1f} s"
+        )
+        self.retry_after_s = retry_after_s
+
+
+class SlowClient(RequestError):  # noqa: N818
+    def __init__(self, patience_s: float) -> None:
+        super().__init__(f"the stream was ended: its client read nothing for {patience_s:g} s")
+
+
 class ServerDraining(RequestError):  # noqa: N818
     def __init__(self) -> None:
         super().__init__("the server is shutting down; submit the request elsewhere")
@@ -61,6 +90,41 @@ class DeadlinePassed(RequestError):  # noqa: N818
         super().__init__(f"not finished within its deadline of {deadline_ms} ms")
 
 
+class DeadlineUnreachable(RequestError):  # noqa: N818
+    def __init__(self, deadline_ms: int, estimated_wait_s: float) -> None:
+        super().__init__(
+            f"its deadline of {deadline_ms} ms would pass before it starts, in about {estimated_wait_s:.1f} s"
+        )
+
+
+class AnswerLost(RequestError):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("the server restarted amid the answer, and its LLM cannot go on from there")
+
+
+class JournalFailed(RequestError):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("the server cannot record requests at the moment; submit the request elsewhere")
+
+
+class EngineFailed(RequestError):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("the server has lost its LLM; submit the request elsewhere")
+
+
 class InternalFailure(RequestError):  # noqa: N818
     def __init__(self) -> None:
         super().__init__("internal error; the server's log says what happened")
+
+
+def restore(kind: str, message: str) -> RequestError:
+    """An error of an accepted request as the journal kept it: its class by name, and its message."""
+    kinds = {known.__name__: known for known in _all_kinds(RequestError)}
+    found = kinds.get(kind, InternalFailure)
+    error = found.__new__(found)
+    Exception.__init__(error, message)
+    return error
+
+
+def _all_kinds(kind: type[RequestError]) -> list[type[RequestError]]:
+    return [found for known in kind.__subclasses__() for found in (known, *_all_kinds(known))]

@@ -81,10 +81,18 @@ Event = Accepted | Queued | Tokens | Finished | Failed
 
 
 class EventStream:
-    """Events on their way to one client. A slow client makes token events grow, not multiply."""
+    """Events on their way to one client. A slow client makes token events grow, not multiply.
 
-    def __init__(self) -> None:
+    Args:
+        owns: whether requests are cancelled when the last stream that owns them is lost.
+        max_pending: events that may wait before `room` makes the submitter wait.
+    """
+
+    def __init__(self, *, owns: bool = True, max_pending: int = _MAX_PENDING) -> None:
+        self.owns = owns
+        self.error: RequestError | None = None
         self.open_requests: set[str] = set()
+        self._max_pending = max_pending
         self._pending: list[Event] = []
         self._growing: dict[str, Tokens] = {}
         self._ready = asyncio.Event()
@@ -124,18 +132,24 @@ class EventStream:
     def break_off(self) -> None:
         """The client can be told nothing more; the stream ends at once."""
         self._broken = True
+        self._pending.clear()
+        self._ready.set()
+
+    def fail(self, error: RequestError) -> None:
+        """The stream ends with this error once its client was told what waits."""
+        self.error = error
         self._ready.set()
 
     async def room(self) -> None:
         """Waits while the client is far behind in reading its events."""
-        while len(self._pending) >= _MAX_PENDING:
+        while len(self._pending) >= self._max_pending:
             self._room.clear()
             await self._room.wait()
 
     async def take(self) -> list[Event]:
         """The next events, at least one; an empty list once the stream has ended."""
         while not self._pending and not self._broken:
-            if self._complete and not self.open_requests:
+            if self.error is not None or (self._complete and not self.open_requests):
                 return []
             self._ready.clear()
             await self._ready.wait()
@@ -157,9 +171,14 @@ class EventStream:
 
 def _size(event: Event) -> int:
     """About how many bytes of a message it takes."""
-    size = _EVENT_BYTES + len(event.request_id.encode())
+    size = _EVENT_BYTES + _bytes(event.request_id)
     if isinstance(event, Tokens | Finished):
-        size += len(event.text.encode())
-    if isinstance(event, Finished):
-        size += sum(len(key.encode()) + len(value.encode()) for key, value in event.metadata.items())
+        size += _bytes(event.text)
+    if isinstance(event, Finished) and event.metadata:
+        size += sum(_bytes(key) + _bytes(value) for key, value in event.metadata.items())
     return size
+
+
+def _bytes(text: str) -> int:
+    """At most how many bytes it takes in UTF-8."""
+    return len(text) if text.isascii() else 4 * len(text)

@@ -8,8 +8,9 @@ from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.ranking.errors import RankerVersionError, ScoringError
 from rankserve.server.ranking.ranker import LoadedVersion, PromptScore
 from rankserve.server.requests import LiveRequest
+from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings, needs_expected_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +21,19 @@ _CHUNK = 512
 
 def check_fit(scheduler: Scheduler, loaded: LoadedVersion) -> None:
     """Raises RankerVersionError if the scheduler needs what the version does not have."""
-    if loaded.manifest.calibration is None and (who := scheduler.needs_expected_tokens()):
+    check_policy_fits(scheduler.policy, scheduler.settings, loaded)
+
+
+def check_policy_fits(policy: Policy, settings: SchedulerSettings, loaded: LoadedVersion | None) -> None:
+    """Raises RankerVersionError if a policy needs what the ranker, if there is one, does not give."""
+    who = needs_expected_tokens(policy, settings)
+    if loaded is None:
+        if who or policy.needs_scores:
+            raise RankerVersionError(
+                f"{who or f'policy {policy.name!r}'} needs a ranker, and the server has none;"
+                " start it with one, or take policy 'fcfs'"
+            )
+    elif who and loaded.manifest.calibration is None:
         raise RankerVersionError(
             f"{who} needs expected lengths, but the server has {loaded.reference}, which has no calibration;"
             " export a version with validation data, or do without (policy 'ranking' needs only scores)"
@@ -46,7 +59,7 @@ class RankerSwap:
             RankerVersionError: the version cannot be used; nothing has changed.
         """
         async with self._lock:
-            loaded = await self._dispatcher.ranker.load(name, version)
+            loaded = await self._dispatcher.ranker.take_ready(name, version)
             try:
                 check_fit(self._dispatcher.scheduler, loaded)
                 scores = await self._score_live(loaded)
@@ -60,6 +73,11 @@ class RankerSwap:
             late = [live for live in queued if live.spec.id not in scores and live.outcome is None]
             await self._rescore_late(loaded, late)
             return loaded, sum(live.request.phase is Phase.WAITING for live in queued)
+
+    async def load(self, name: str, version: int | None) -> LoadedVersion:
+        """Keeps a version ready, for `activate`. Raises RankerVersionError if it cannot be used."""
+        async with self._lock:
+            return await self._dispatcher.ranker.make_ready(name, version)
 
     def _queued(self) -> list[LiveRequest]:
         return [live for live in self._dispatcher.live_requests() if live.scoring is None]

@@ -3,8 +3,10 @@
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from rankserve.server.answer import AnswerText
 from rankserve.server.engines.contract import Sampling
 from rankserve.server.errors import RequestIdInUse, RequestNotFound
 from rankserve.server.events import EventStream, Failed, Finished
@@ -26,6 +28,7 @@ class RequestSpec:
         sampling: passed on to the engine.
         replay_input_tokens: recorded prompt length, or None to count it.
         replay_output_tokens: recorded answer length, or None to let the LLM decide.
+        body: the whole request as bytes, for the journal; empty where there is none.
     """
 
     id: str
@@ -44,26 +47,39 @@ class RequestSpec:
     metadata: dict[str, str] = field(default_factory=dict)
     replay_input_tokens: int | None = None
     replay_output_tokens: int | None = None
+    body: bytes = field(default=b"", repr=False)
+
+    def without_body(self) -> "RequestSpec":
+        return replace(self, body=b"")
 
 
 @dataclass(slots=True, eq=False)
 class LiveRequest:
     """A request from acceptance to the end of its retention. Times are seconds on the server's clock.
 
+    What clients are told of it lags behind what is known of it while the journal writes: the `told`
+    attributes say how far they are.
+
     Attributes:
         spec: what was asked.
         request: the scheduler's view of it.
         accept_time: Unix time of acceptance.
         streams: who is told what happens to it.
+        number: its place in the order of acceptance.
         scoring: the task that scores it, while that lasts.
-        queued_s: when its client was told its score, or that it started without one.
+        queued_s: when it was scored, or started without a score.
+        answer: its tokens.
         outcome: its terminal event, once it has ended.
+        ended_s, end_time: when that was, on the server's clock and as Unix time.
+        outlives_streams: whether it goes on when its last stream is lost.
+        told_accepted, told_queued, told_tokens, told_outcome: what its streams have been told.
     """
 
     spec: RequestSpec
     request: Request
     accept_time: float
     streams: list[EventStream]
+    number: int = 0
     scoring: asyncio.Task[None] | None = None
     ranker_version: str = ""
     queued_s: float | None = None
@@ -71,9 +87,15 @@ class LiveRequest:
     first_token_s: float | None = None
     last_token_s: float | None = None
     max_token_gap_s: float = 0.0
-    text: list[str] = field(default_factory=list)
+    answer: AnswerText = field(default_factory=AnswerText)
     outcome: Finished | Failed | None = None
     ended_s: float = 0.0
+    end_time: float = 0.0
+    outlives_streams: bool = False
+    told_accepted: bool = False
+    told_queued: bool = False
+    told_tokens: int = 0
+    told_outcome: bool = False
 
     @property
     def score(self) -> float:
@@ -86,37 +108,60 @@ class RequestRegistry:
 
     def __init__(self, retain_count: int, retain_s: float) -> None:
         self.live: dict[str, LiveRequest] = {}
-        self._ended: OrderedDict[str, LiveRequest] = OrderedDict()
+        self.ended: OrderedDict[str, LiveRequest] = OrderedDict()
+        self._by_number: dict[int, LiveRequest] = {}
+        self._last_number = 0
         self._retain_count = retain_count
         self._retain_s = retain_s
 
     def add(self, live: LiveRequest) -> None:
+        """Takes in a live request and, unless it was taken over from a journal, numbers it."""
+        if not live.number:
+            live.number = self._last_number + 1
+        self._last_number = max(self._last_number, live.number)
         self.live[live.spec.id] = live
+        self._by_number[live.number] = live
 
-    def end(self, live: LiveRequest, now_s: float) -> None:
-        """Moves a request to the ended ones; forgets those retained for long enough."""
-        del self.live[live.spec.id]
-        live.ended_s = now_s
-        live.streams.clear()
-        live.text = ["".join(live.text)]
+    def end(self, live: LiveRequest) -> None:
+        """Moves a request to the ended ones."""
+        self.live.pop(live.spec.id, None)
+        live.answer.close()
         live.spec = replace(live.spec, prompt="", ranking_text="", sampling=Sampling())
-        self._ended[live.spec.id] = live
-        while self._ended:
-            oldest = next(iter(self._ended.values()))
-            if len(self._ended) <= self._retain_count and oldest.ended_s + self._retain_s > now_s:
+        self.ended[live.spec.id] = live
+
+    def forget(self, now_s: float) -> list[LiveRequest]:
+        """Forgets the ended ones that were retained for long enough, or are too many; returns them."""
+        forgotten = []
+        while self.ended:
+            oldest = next(iter(self.ended.values()))
+            kept = len(self.ended) <= self._retain_count and oldest.ended_s + self._retain_s > now_s
+            if kept or not oldest.told_outcome:
                 break
-            del self._ended[oldest.spec.id]
+            del self.ended[oldest.spec.id]
+            del self._by_number[oldest.number]
+            forgotten.append(oldest)
+        return forgotten
 
     def find(self, request_id: str) -> LiveRequest:
         """Raises RequestNotFound."""
-        live = self.live.get(request_id) or self._ended.get(request_id)
+        live = self.live.get(request_id) or self.ended.get(request_id)
         if live is None:
             raise RequestNotFound(request_id)
         return live
 
     def find_same(self, spec: RequestSpec) -> LiveRequest | None:
         """The request this one repeats, if any. Raises RequestIdInUse if only the id is the same."""
-        live = self.live.get(spec.id) or self._ended.get(spec.id)
+        live = self.live.get(spec.id) or self.ended.get(spec.id)
         if live is not None and live.spec.fingerprint != spec.fingerprint:
             raise RequestIdInUse(spec.id)
         return live
+
+    def after(self, number: int, most: int) -> Iterator[tuple[int, LiveRequest | None]]:
+        """Numbers after this one in order, each with its request unless forgotten; so many at most."""
+        for following in range(number + 1, min(number + most, self._last_number) + 1):
+            yield following, self._by_number.get(following)
+
+    @property
+    def last_number(self) -> int:
+        """Of the request accepted last."""
+        return self._last_number

@@ -46,9 +46,16 @@ class ServerSettings(BaseModel):
     max_waiting: int = Field(default=10_000, ge=1)
     max_waiting_bytes: int = Field(default=256 << 20, ge=1)
     max_prompt_bytes: int = Field(default=256 << 10, ge=1)
+    max_waiting_per_tenant: int | None = Field(default=None, ge=1)
+    max_waiting_bytes_per_tenant: int | None = Field(default=None, ge=1)
+    shed: bool = False
+    refuse_late: bool = False
+    slow_client_s: float = Field(default=30, gt=0)
+    max_stream_events: int = Field(default=16_384, ge=1)
     default_max_tokens: int = Field(default=1024, ge=1)
     replay: bool = False
 
+    journal: Path | None = None
     flush_interval_ms: float = Field(default=5, ge=0)
     retain_results: int = Field(default=5_000, ge=0)
     retain_s: float = Field(default=600, ge=0)

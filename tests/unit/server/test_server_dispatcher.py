@@ -29,6 +29,7 @@ class PacedRanker:
 
     def __init__(self) -> None:
         self.active = None
+        self.scores = True
         self.neutral_total = 0
         self._asked: dict[str, asyncio.Future[PromptScore]] = {}
 
@@ -221,9 +222,9 @@ async def test_an_evicted_request_counts_as_queued_again_and_is_told_nothing_twi
     plan = setup.dispatcher.plan(FULL_BUT_FOR_TOKENS)
     assert [request.id for request in plan.evicted] == ["1"]
     assert [assignment.request.id for assignment in plan.starting] == ["2"]
-    assert setup.dispatcher._queued_bytes == len("1")
+    assert setup.dispatcher.admission.waiting_bytes == len("1")
     setup.dispatcher.cancel("1")
-    assert setup.dispatcher._queued_bytes == 0
+    assert setup.dispatcher.admission.waiting_bytes == 0
     queued = [event.request_id for event in await setup.events() if isinstance(event, Queued)]
     assert sorted(queued) == ["1", "2"]
 

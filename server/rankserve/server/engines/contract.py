@@ -52,6 +52,7 @@ class EngineCapacity:
         block_size: tokens a KV block holds.
         steps: whether it reports every step, so that starvation can be counted in steps.
         preempts: whether it can drop a running request and resume it later.
+        resumes: whether it can go on with an answer that it is given the beginning of.
         restart_steps_per_token: time to bring back one token's KV after that, in decode steps.
     """
 
@@ -62,6 +63,7 @@ class EngineCapacity:
     block_size: int = 16
     steps: bool = True
     preempts: bool = False
+    resumes: bool = False
     restart_steps_per_token: float = 0.0
 
 
@@ -77,11 +79,16 @@ class Sampling:
 
 @dataclass(slots=True, frozen=True)
 class Assignment:
-    """A request to start, and what the engine is to answer: the scheduler sees no prompts."""
+    """A request to start, and what the engine is to answer: the scheduler sees no prompts.
+
+    `answer` is what an earlier process of the server got of the answer: `request.output_tokens` tokens that
+    the engine has never seen, and goes on from. Only for engines whose capacity says `resumes`.
+    """
 
     request: Request
     prompt: str
     sampling: Sampling
+    answer: str = ""
 
 
 @dataclass(slots=True, frozen=True)

@@ -50,6 +50,8 @@ class Ranker:
 
     Attributes:
         active: the version in use; None until the first `activate`.
+        ready: a version that was loaded to be activated; None if there is none.
+        trouble: why the last prompt got a neutral score; "" since one did not.
         neutral_total: prompts that got a neutral score because the active version failed or was late.
     """
 
@@ -57,10 +59,39 @@ class Ranker:
         self.repository = repository
         self.settings = settings
         self.active: LoadedVersion | None = None
+        self.ready: LoadedVersion | None = None
+        self.trouble = ""
         self.neutral_total = 0
         self._log = ThrottledLog(time.monotonic)
         self._pointer_lock = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def scores(self) -> bool:
+        """Whether there is a version to score prompts with."""
+        return self.active is not None
+
+    async def make_ready(self, name: str, version: int | None) -> LoadedVersion:
+        """Loads a version and keeps it for `take_ready`, not that of before. Raises as `load`."""
+        loaded = await self.load(name, version)
+        before, self.ready = self.ready, loaded
+        if before is not None:
+            await before.aclose()
+        return loaded
+
+    async def take_ready(self, name: str, version: int | None) -> LoadedVersion:
+        """The version that was made ready, if it is this one; else it is loaded now. Raises as `load`."""
+        ready = self.ready
+        if ready is None:
+            return await self.load(name, version)
+        folder = await asyncio.to_thread(self.repository.resolve, name, version)
+        if self.ready is not ready or (folder.parent.name, folder.name) != (
+            ready.manifest.name,
+            str(ready.manifest.version),
+        ):
+            return await self.load(name, version)
+        self.ready = None
+        return ready
 
     async def load(
         self, name: str | None = None, version: int | None = None, *, allow_other_scores: bool = False
@@ -111,9 +142,12 @@ class Ranker:
         if active is None:
             return PromptScore(0.0, "", None, None)
         try:
-            return await active.score(text)
+            score = await active.score(text)
+            self.trouble = ""
+            return score
         except ScoringError as error:
             self.neutral_total += 1
+            self.trouble = str(error)
             self._log.warning(
                 "prompt_scored_neutral", kind=error.kind, version=active.reference, reason=str(error)
             )
@@ -121,8 +155,9 @@ class Ranker:
 
     async def aclose(self) -> None:
         """Closes every version once its prompts are scored; new prompts get the neutral score."""
-        if self.active is not None:
-            await self.active.aclose()
+        for loaded in (self.active, self.ready):
+            if loaded is not None:
+                await loaded.aclose()
         await asyncio.gather(*self._closing)
 
     async def _move_pointer(self) -> None:

@@ -1,11 +1,12 @@
 """The one table from errors to gRPC statuses, with google.rpc details."""
 
-from datetime import timedelta
+import math
+from collections.abc import Iterator
 from typing import NoReturn
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
@@ -22,10 +23,17 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (errors.RequestIdInUse, StatusCode.ALREADY_EXISTS, "REQUEST_ID_IN_USE"),
     (errors.RequestNotFound, StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND"),
     (errors.NotPermitted, StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
+    (errors.QuotaExceeded, StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
     (errors.QueueFull, StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
+    (errors.RequestShed, StatusCode.RESOURCE_EXHAUSTED, "SHED"),
+    (errors.SlowClient, StatusCode.RESOURCE_EXHAUSTED, "SLOW_CLIENT"),
     (errors.ServerDraining, StatusCode.UNAVAILABLE, "DRAINING"),
     (errors.RequestCancelled, StatusCode.CANCELLED, "CANCELLED"),
     (errors.DeadlinePassed, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
+    (errors.DeadlineUnreachable, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_UNREACHABLE"),
+    (errors.AnswerLost, StatusCode.ABORTED, "ANSWER_LOST"),
+    (errors.JournalFailed, StatusCode.UNAVAILABLE, "JOURNAL_FAILED"),
+    (errors.EngineFailed, StatusCode.UNAVAILABLE, "ENGINE_FAILED"),
     (errors.InternalFailure, StatusCode.INTERNAL, "INTERNAL_FAILURE"),
     (RankerVersionError, StatusCode.FAILED_PRECONDITION, "RANKER_VERSION_UNUSABLE"),
     (ScoringError, StatusCode.UNAVAILABLE, "SCORING_FAILED"),
@@ -41,14 +49,7 @@ def to_status(error: Exception) -> Status:
     """
     for kind, code, reason in _TABLE:
         if isinstance(error, kind):
-            details: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN)]
-            if isinstance(error, errors.InvalidRequest):
-                violation = BadRequest.FieldViolation(field=error.field, description=error.problem)
-                details.append(BadRequest(field_violations=[violation]))
-            if isinstance(error, errors.QueueFull):
-                retry = RetryInfo()
-                retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
-                details.append(retry)
+            details: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN), *_details(error)]
             packed = []
             for detail in details:
                 packed.append(Any())
@@ -56,6 +57,21 @@ def to_status(error: Exception) -> Status:
             number: int = code.value[0]
             return Status(code=number, message=str(error), details=packed)
     raise KeyError(type(error))
+
+
+def _details(error: Exception) -> Iterator[Message]:
+    if isinstance(error, errors.InvalidRequest):
+        field = BadRequest.FieldViolation(field=error.field, description=error.problem)
+        yield BadRequest(field_violations=[field])
+    if isinstance(error, errors.QuotaExceeded):
+        quota = QuotaFailure.Violation(subject=error.subject, description=error.limit)
+        yield QuotaFailure(violations=[quota])
+    # Of an ended request that was taken over from a journal it is not known any more.
+    if isinstance(error, errors.QueueFull | errors.RequestShed) and hasattr(error, "retry_after_s"):
+        retry = RetryInfo()
+        # In whole milliseconds.
+        retry.retry_delay.FromMilliseconds(math.ceil(error.retry_after_s * 1000))
+        yield retry
 
 
 async def abort(context: aio.ServicerContext[object, object], error: Exception) -> NoReturn:

@@ -64,7 +64,11 @@ class MalformedMessageInterceptor(grpc.aio.ServerInterceptor):
                         await _refuse_malformed(request, context)
                         yield request
 
-                async for response in multiplexed(checked(), context):
+                responses = multiplexed(checked(), context)
+                if inspect.isawaitable(responses):
+                    await responses
+                    return
+                async for response in responses:
                     yield response
 
             return grpc.stream_stream_rpc_method_handler(

@@ -11,10 +11,6 @@ from rankserve.server.scheduling.request import Phase
 from rankserve.v1 import scheduler_pb2 as pb
 
 _FINISH_REASONS = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
-_STATES = {
-    Phase.WAITING: pb.REQUEST_STATE_WAITING,
-    Phase.RUNNING: pb.REQUEST_STATE_RUNNING,
-}
 
 
 def events_to_messages(events: Sequence[Event]) -> list[pb.RequestEvent]:
@@ -24,20 +20,40 @@ def events_to_messages(events: Sequence[Event]) -> list[pb.RequestEvent]:
 def request_state(live: LiveRequest) -> pb.GetRequestResponse:
     response = pb.GetRequestResponse(
         request_id=live.spec.id,
-        output_tokens=live.request.output_tokens,
+        state=state_of(live),
+        output_tokens=live.told_tokens,
         score=live.score,
         ranker_version=live.ranker_version,
     )
-    if isinstance(live.outcome, Finished):
-        response.state = pb.REQUEST_STATE_FINISHED
+    if live.told_outcome and isinstance(live.outcome, Finished):
         response.result.CopyFrom(_result(live.outcome))
-    elif isinstance(live.outcome, Failed):
-        response.state = pb.REQUEST_STATE_FAILED
+    elif live.told_outcome and isinstance(live.outcome, Failed):
         response.failure.CopyFrom(_failure(live.outcome))
-    else:
-        unscored = live.scoring is not None and live.request.phase is Phase.WAITING
-        response.state = pb.REQUEST_STATE_ACCEPTED if unscored else _STATES[live.request.phase]
     return response
+
+
+def request_summary(live: LiveRequest) -> pb.RequestSummary:
+    return pb.RequestSummary(
+        request_id=live.spec.id,
+        state=state_of(live),
+        tenant=live.spec.tenant,
+        priority=live.spec.priority,
+        accept_time=_timestamp(live.accept_time),
+        input_tokens=live.request.prompt_tokens,
+        output_tokens=live.told_tokens,
+        score=live.score,
+        ranker_version=live.ranker_version,
+    )
+
+
+def state_of(live: LiveRequest) -> "pb.RequestState.ValueType":
+    """As clients may know it: what is not recorded yet has not happened."""
+    if live.told_outcome:
+        finished = isinstance(live.outcome, Finished)
+        return pb.REQUEST_STATE_FINISHED if finished else pb.REQUEST_STATE_FAILED
+    if live.request.phase is Phase.NEW or (live.scoring is not None and live.request.phase is Phase.WAITING):
+        return pb.REQUEST_STATE_ACCEPTED
+    return pb.REQUEST_STATE_WAITING if live.request.phase is Phase.WAITING else pb.REQUEST_STATE_RUNNING
 
 
 def _event(event: Event) -> pb.RequestEvent:

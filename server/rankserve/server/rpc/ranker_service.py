@@ -8,7 +8,7 @@ from rankserve.records.ranker_version import RankerVersionError
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.ranker_swap import RankerSwap
 from rankserve.server.ranking.errors import ScoringError
-from rankserve.server.ranking.ranker import PromptScore, Ranker
+from rankserve.server.ranking.ranker import LoadedVersion, PromptScore, Ranker
 from rankserve.server.ranking.repository import VersionEntry
 from rankserve.server.rpc.errors import abort
 from rankserve.v1 import ranker_pb2 as pb
@@ -47,6 +47,17 @@ class RankerService(RankerServiceServicer):
             await abort(context, error)
         return pb.ListRankerVersionsResponse(versions=[self._version_message(entry) for entry in entries])
 
+    async def LoadRankerVersion(
+        self, request: pb.LoadRankerVersionRequest, context: Context
+    ) -> pb.LoadRankerVersionResponse:
+        try:
+            if not request.name:
+                raise InvalidRequest("name", "must not be empty")
+            loaded = await self._swap.load(request.name, request.version or None)
+        except (InvalidRequest, RankerVersionError) as error:
+            await abort(context, error)
+        return pb.LoadRankerVersionResponse(loaded=self._loaded_message(loaded))
+
     async def ActivateRankerVersion(
         self, request: pb.ActivateRankerVersionRequest, context: Context
     ) -> pb.ActivateRankerVersionResponse:
@@ -56,9 +67,7 @@ class RankerService(RankerServiceServicer):
             loaded, rescored = await self._swap.activate(request.name, request.version or None)
         except (InvalidRequest, RankerVersionError, ScoringError) as error:
             await abort(context, error)
-        manifest = loaded.manifest
-        entry = VersionEntry(manifest.name, manifest.version, manifest)
-        return pb.ActivateRankerVersionResponse(active=self._version_message(entry), rescored=rescored)
+        return pb.ActivateRankerVersionResponse(active=self._loaded_message(loaded), rescored=rescored)
 
     def _check(self, request: pb.ScoreRequest) -> None:
         if not 1 <= len(request.prompts) <= MAX_PROMPTS:
@@ -69,13 +78,20 @@ class RankerService(RankerServiceServicer):
             if len(prompt.encode()) > self._max_prompt_bytes:
                 raise InvalidRequest(f"prompts[{index}]", f"exceeds {self._max_prompt_bytes} bytes")
 
+    def _loaded_message(self, loaded: LoadedVersion) -> pb.RankerVersion:
+        manifest = loaded.manifest
+        return self._version_message(VersionEntry(manifest.name, manifest.version, manifest))
+
     def _version_message(self, entry: VersionEntry) -> pb.RankerVersion:
-        active = self._ranker.active
+        active, ready = self._ranker.active, self._ranker.ready
         message = pb.RankerVersion(
             name=entry.name,
             version=entry.version,
             active=active is not None and active.reference == f"{entry.name}/{entry.version}",
             problem=entry.problem,
+        )
+        message.loaded = message.active or (
+            ready is not None and ready.reference == f"{entry.name}/{entry.version}"
         )
         if active is not None and message.active:
             message.providers.extend(active.providers)

@@ -1,16 +1,20 @@
 """`SchedulerService`: the streams between clients and the dispatcher."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from time import monotonic
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 import grpc
+from google.protobuf.message import Message
 
+from rankserve.server.access.principal import current_principal
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.errors import RequestError
+from rankserve.server.errors import InvalidRequest, RequestError, SlowClient
 from rankserve.server.events import EventStream
+from rankserve.server.requests import LiveRequest
 from rankserve.server.rpc.errors import abort
-from rankserve.server.rpc.messages import events_to_messages, request_state
+from rankserve.server.rpc.messages import events_to_messages, request_state, request_summary, state_of
+from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import to_spec
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import scheduler_pb2 as pb
@@ -18,125 +22,227 @@ from rankserve.v1.scheduler_pb2_grpc import SchedulerServiceServicer
 
 Context = grpc.aio.ServicerContext[object, object]
 
+_MAX_WATCHED = 1000
+_PAGE, _MAX_PAGE = 100, 1000
+# Requests that one page looks at: a filter that few match gives short pages instead of a long pause.
+_MAX_SCANNED = 10_000
+_MIN_INTERVAL_MS, _INTERVAL_MS, _MAX_INTERVAL_MS = 100, 1000, 60_000
+
+
+class _ToResponse(Protocol):
+    def __call__(self, *, events: Iterable[pb.RequestEvent]) -> Message: ...
+
 
 class SchedulerService(SchedulerServiceServicer):
-    """Holds no state of its own beyond the open calls."""
+    """Holds no state of its own beyond the open calls.
 
-    def __init__(
-        self, dispatcher: Dispatcher, settings: ServerSettings, clock: Callable[[], float] = monotonic
-    ) -> None:
+    Its streams write to the context instead of yielding, since only a write can be given up on.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, settings: ServerSettings, stats: StatsSource) -> None:
         self._dispatcher = dispatcher
         self._settings = settings
-        self._clock = clock
-        self._started_s = clock()
-        self._submit_streams: set[EventStream] = set()
-        self.open_calls = 0
+        self._stats = stats
+        self._streams: set[EventStream] = set()
+        self._stopping = asyncio.Event()
+
+    @property
+    def open_streams(self) -> int:
+        return len(self._streams)
 
     def end_streams(self) -> None:
         """Takes no further request on any open stream; each ends with the terminal event of its last one."""
-        for stream in self._submit_streams:
+        self._stopping.set()
+        for stream in self._streams:
             stream.complete()
 
-    async def Submit(
+    async def Submit(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.SubmitRequest], context: Context
-    ) -> AsyncIterator[pb.SubmitResponse]:
-        stream = EventStream()
-        self._submit_streams.add(stream)
-        self.open_calls += 1
+    ) -> None:
+        stream = EventStream(max_pending=self._settings.max_stream_events)
         reader = asyncio.create_task(self._read(request_iterator, stream))
         try:
-            async for events in self._flushes(stream):
-                yield pb.SubmitResponse(events=events)
+            await self._send(stream, pb.SubmitResponse, context)
             if reader.done():
                 await reader
         finally:
-            self._submit_streams.discard(stream)
-            self.open_calls -= 1
             reader.cancel()
-            self._dispatcher.stream_lost(stream)
 
-    async def Generate(
+    async def Generate(  # type: ignore[override]
         self, request: pb.GenerateRequest, context: Context
-    ) -> AsyncIterator[pb.GenerateResponse]:
+    ) -> None:
         stream = EventStream()
-        self.open_calls += 1
         try:
             self._submit(request.request, stream)
-            stream.complete()
-            async for events in self._flushes(stream):
-                yield pb.GenerateResponse(events=events)
         except RequestError as error:
             await abort(context, error)
-        finally:
-            self.open_calls -= 1
+        stream.complete()
+        await self._send(stream, pb.GenerateResponse, context)
+
+    async def Watch(  # type: ignore[override]
+        self, request: pb.WatchRequest, context: Context
+    ) -> None:
+        stream = EventStream(owns=False)
+        try:
+            _check_positions(request)
+            for index, position in enumerate(request.positions):
+                self._watch(position, index, stream)
+        except RequestError as error:
             self._dispatcher.stream_lost(stream)
+            await abort(context, error)
+        stream.complete()
+        await self._send(stream, pb.WatchResponse, context)
 
     async def CancelRequest(
         self, request: pb.CancelRequestRequest, context: Context
     ) -> pb.CancelRequestResponse:
         try:
-            return pb.CancelRequestResponse(cancelled=self._dispatcher.cancel(request.request_id))
+            live = self._find(request.request_id)
+            cancelled = self._dispatcher.cancel(live.spec.id)
         except RequestError as error:
             await abort(context, error)
+        await self._dispatcher.durable()
+        return pb.CancelRequestResponse(cancelled=cancelled)
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         try:
-            return request_state(self._dispatcher.find(request.request_id))
+            return request_state(self._find(request.request_id))
+        except RequestError as error:
+            await abort(context, error)
+
+    async def ListRequests(
+        self, request: pb.ListRequestsRequest, context: Context
+    ) -> pb.ListRequestsResponse:
+        try:
+            return self._page(request)
         except RequestError as error:
             await abort(context, error)
 
     async def GetStats(self, request: pb.GetStatsRequest, context: Context) -> pb.GetStatsResponse:
-        dispatcher = self._dispatcher
-        scheduler, engine, counters = dispatcher.scheduler, dispatcher.engine, dispatcher.counters
-        active = dispatcher.ranker.active
-        return pb.GetStatsResponse(
-            policy=scheduler.policy.name,
-            ranker_version=active.reference if active else "",
-            engine=engine.name,
-            time_scale=engine.time_scale,
-            uptime_s=self._clock() - self._started_s,
-            scoring=dispatcher.scoring,
-            waiting=scheduler.waiting,
-            running=scheduler.running,
-            max_sequences=engine.capacity.max_sequences,
-            max_batched_tokens=engine.capacity.max_batched_tokens,
-            kv_blocks_used=engine.kv_blocks_used,
-            kv_blocks_total=engine.capacity.kv_blocks,
-            accepted_total=counters.accepted,
-            finished_total=counters.finished,
-            cancelled_total=counters.cancelled,
-            expired_total=counters.expired,
-            failed_total=counters.failed,
-            refused_total=counters.refused,
-            preemptions_total=scheduler.preemptions_total,
-            promotions_total=scheduler.promotions_total,
-            steps_total=scheduler.steps,
-            output_tokens_total=counters.output_tokens,
-            neutral_scores_total=dispatcher.ranker.neutral_total,
-            engine_lag=engine.lag,
-        )
+        return self._stats.read()
+
+    async def WatchStats(
+        self, request: pb.WatchStatsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchStatsResponse]:
+        interval_ms = request.interval_ms or _INTERVAL_MS
+        if not _MIN_INTERVAL_MS <= interval_ms <= _MAX_INTERVAL_MS:
+            problem = f"must be 0 or between {_MIN_INTERVAL_MS} and {_MAX_INTERVAL_MS}"
+            await abort(context, InvalidRequest("interval_ms", problem))
+        while True:
+            yield pb.WatchStatsResponse(stats=self._stats.read())
+            try:
+                async with asyncio.timeout(interval_ms / 1000):
+                    await self._stopping.wait()
+                return
+            except TimeoutError:
+                continue
 
     async def _read(self, messages: AsyncIterator[pb.SubmitRequest], stream: EventStream) -> None:
         try:
             async for message in messages:
-                try:
-                    self._submit(message.request, stream)
-                except RequestError as error:
-                    stream.refuse(message.request.id, error)
+                if message.HasField("request"):
+                    self._submit_or_refuse(message.request, stream)
+                for request in message.requests:
+                    self._submit_or_refuse(request, stream)
                 await stream.room()
         except Exception:
             stream.break_off()
             raise
         stream.complete()
 
+    def _submit_or_refuse(self, message: pb.InferenceRequest, stream: EventStream) -> None:
+        try:
+            self._submit(message, stream)
+        except RequestError as error:
+            stream.refuse(message.id, error)
+
     def _submit(self, message: pb.InferenceRequest, stream: EventStream) -> None:
+        tenant = current_principal().tenant_for(message.tenant)
+        if tenant != message.tenant:
+            message.tenant = tenant
         spec = to_spec(
-            message, max_prompt_bytes=self._settings.max_prompt_bytes, replay=self._settings.replay
+            message,
+            max_prompt_bytes=self._settings.max_prompt_bytes,
+            replay=self._settings.replay,
+            keep_body=self._dispatcher.journal.keeps,
         )
         self._dispatcher.submit(spec, stream)
 
-    async def _flushes(self, stream: EventStream) -> AsyncIterator[list[pb.RequestEvent]]:
-        """Messages' worth of events. The pause between two lets token events merge."""
-        while events := await stream.take():
-            yield events_to_messages(events)
-            await asyncio.sleep(self._settings.flush_interval_ms / 1000)
+    def _find(self, request_id: str) -> LiveRequest:
+        live = self._dispatcher.find(request_id)
+        current_principal().check_may_see(request_id, live.spec.tenant)
+        return live
+
+    def _watch(self, position: pb.WatchPosition, index: int, stream: EventStream) -> None:
+        try:
+            self._dispatcher.attach(self._find(position.request_id), stream, position.offset)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"positions[{index}].offset", error.problem) from None
+        except RequestError as error:
+            stream.refuse(position.request_id, error)
+
+    def _page(self, request: pb.ListRequestsRequest) -> pb.ListRequestsResponse:
+        if request.page_size > _MAX_PAGE:
+            raise InvalidRequest("page_size", f"must be at most {_MAX_PAGE}")
+        if request.page_token and not request.page_token.isdecimal():
+            raise InvalidRequest("page_token", "must be the next_page_token of the page before")
+        principal = current_principal()
+        response = pb.ListRequestsResponse()
+        last = after = int(request.page_token or 0)
+        for number, live in self._dispatcher.registry.after(after, _MAX_SCANNED):
+            last = number
+            if live is None or not principal.may_see(live.spec.tenant):
+                continue
+            if request.HasField("tenant") and live.spec.tenant != request.tenant:
+                continue
+            if request.states and state_of(live) not in request.states:
+                continue
+            response.requests.append(request_summary(live))
+            if len(response.requests) >= (request.page_size or _PAGE):
+                break
+        if last < self._dispatcher.registry.last_number:
+            response.next_page_token = str(last)
+        return response
+
+    async def _send(self, stream: EventStream, response: _ToResponse, context: Context) -> None:
+        """Sends a stream's events until it ends."""
+        error = await self._send_events(stream, response, context)
+        # Everything is let go of by now: a client that does not read may let the status wait for long, too.
+        if error is not None:
+            await abort(context, error)
+
+    async def _send_events(
+        self, stream: EventStream, response: _ToResponse, context: Context
+    ) -> RequestError | None:
+        """The pause between two messages lets token events merge. Returns what the stream ends with.
+
+        A client that reads nothing is noticed once the transport's own buffer is full.
+        """
+        self._streams.add(stream)
+        self._stats.open_streams += 1
+        if self._stopping.is_set():
+            stream.complete()
+        pause_s = self._settings.flush_interval_ms / 1000
+        try:
+            while events := await stream.take():
+                message = response(events=events_to_messages(events))
+                try:
+                    async with asyncio.timeout(self._settings.slow_client_s):
+                        await context.write(message)
+                except TimeoutError:
+                    self._stats.slow_clients += 1
+                    stream.break_off()
+                    return SlowClient(self._settings.slow_client_s)
+                await asyncio.sleep(pause_s)
+            return stream.error
+        finally:
+            self._streams.discard(stream)
+            self._stats.open_streams -= 1
+            self._dispatcher.stream_lost(stream)
+
+
+def _check_positions(request: pb.WatchRequest) -> None:
+    if not 1 <= len(request.positions) <= _MAX_WATCHED:
+        raise InvalidRequest("positions", f"must be 1 to {_MAX_WATCHED}, got {len(request.positions)}")
+    if len({position.request_id for position in request.positions}) < len(request.positions):
+        raise InvalidRequest("positions", "must name each request once")

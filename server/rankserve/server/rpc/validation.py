@@ -4,6 +4,8 @@ import hashlib
 import math
 import re
 
+from google.protobuf.message import DecodeError
+
 from rankserve.server.engines.contract import Sampling
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.requests import RequestSpec
@@ -22,13 +24,16 @@ _MAX_CHAT_MESSAGES = 1024
 _MAX_DEADLINE_MS = 7 * 24 * 3600 * 1000
 
 
-def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -> RequestSpec:
+def to_spec(
+    message: InferenceRequest, *, max_prompt_bytes: float, replay: bool, keep_body: bool = False
+) -> RequestSpec:
     """Checks a request's fields.
 
     Args:
         message: as received.
         max_prompt_bytes: longest prompt, or chat in total, in UTF-8 bytes.
         replay: whether the server accepts `replay_*` fields.
+        keep_body: whether the result holds the message as bytes too, for a journal.
 
     Raises:
         InvalidRequest: names the field and says what it must be.
@@ -54,10 +59,12 @@ def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -
         raise InvalidRequest("tenant", f"must be at most {_MAX_TENANT_CHARACTERS} characters")
     if message.deadline_ms > _MAX_DEADLINE_MS:
         raise InvalidRequest("deadline_ms", f"must be at most {_MAX_DEADLINE_MS} (a week)")
-    _check_metadata(message)
+    if message.metadata:
+        _check_metadata(message)
+    body = message.SerializeToString(deterministic=True)
     return RequestSpec(
         id=message.id,
-        fingerprint=hashlib.sha256(message.SerializeToString(deterministic=True)).digest(),
+        fingerprint=hashlib.sha256(body).digest(),
         size_bytes=size,
         prompt=prompt,
         ranking_text=ranking_text,
@@ -72,7 +79,20 @@ def to_spec(message: InferenceRequest, *, max_prompt_bytes: int, replay: bool) -
         metadata=dict(message.metadata),
         replay_input_tokens=_replay_tokens(message, "replay_input_tokens", replay),
         replay_output_tokens=_replay_tokens(message, "replay_output_tokens", replay),
+        body=body if keep_body else b"",
     )
+
+
+def from_body(body: bytes) -> RequestSpec:
+    """A request as a journal kept it. It was checked when it was accepted, by the limits of then.
+
+    Raises:
+        ValueError: it is no request.
+    """
+    try:
+        return to_spec(InferenceRequest.FromString(body), max_prompt_bytes=math.inf, replay=True)
+    except (DecodeError, InvalidRequest) as error:
+        raise ValueError(str(error)) from error
 
 
 def _read_chat(chat: ChatMessages) -> tuple[str, str]:

@@ -207,6 +207,27 @@ class RankedQueue:
         whole = stride == 1 and len(lanes) == len(own.lanes)
         return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
 
+    def last(self) -> Request | None:
+        """A request far from its turn: of the worst band and its tenant with the most waiting; O(1).
+
+        Not the very last: of up to 64 tenants, and of a heap an entry that has none below it.
+        """
+        if not self._order:
+            return None
+        lanes = [lane for lane in self._order[-1].some_lanes(_SAMPLE) if lane.busy_heaps]
+        if not lanes:
+            # None of the sampled tenants has anything waiting.
+            lanes = [lane for lane in self._order[-1].lanes.values() if lane.busy_heaps]
+        heaps = max(lanes, key=lambda lane: sum(map(len, lane.heaps()))).heaps()
+        return next(entry[3] for entry in reversed(max(heaps, key=len).heap) if entry[3].queue_entry is entry)
+
+    def carry_turns(self, before: "RankedQueue") -> None:
+        """Goes on from what each tenant was served in another queue. This one must be empty."""
+        for priority, lanes in before._lanes.items():
+            for tenant, lane in lanes.items():
+                self._band(priority).lane(tenant).counter = lane.counter
+            self._bands[priority].turns.last_counter = before._bands[priority].turns.last_counter
+
     def check_integrity(self) -> None:
         """Raises RuntimeError if the queue's books contradict each other."""
         if sorted(band for band in self._bands.values() if band.busy_lanes) != self._order:
@@ -215,16 +236,20 @@ class RankedQueue:
             band.check_integrity()
 
     def _lane(self, request: Request) -> Lane:
-        band = self._bands.get(request.priority)
-        if band is None:
-            band = self._bands[request.priority] = Band(request.priority, self._policy, self._starvation)
-            self._lanes[request.priority] = band.lanes
+        band = self._band(request.priority)
         tenant = request.tenant if self._fair_share.enabled else ""
         lane = band.lanes.get(tenant)
         if lane is None:
             lane = band.lane(tenant)
             self._find_next()
         return lane
+
+    def _band(self, priority: int) -> Band:
+        band = self._bands.get(priority)
+        if band is None:
+            band = self._bands[priority] = Band(priority, self._policy, self._starvation)
+            self._lanes[priority] = band.lanes
+        return band
 
     def _find_next(self) -> None:
         self._next = self._order[0].sole if self._plain and self._order else None

@@ -5,6 +5,7 @@ when its KV cache is full; it reports `produced` and `step_done` after each step
 clock that the caller injects.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -60,9 +61,7 @@ class Scheduler:
         self.waiting = 0
         self.promotions_total = 0
         self.preemptions_total = 0
-        self._bound = None if policy.bound is None else FcfsBound(policy.bound)
-        self._starvation = Starvation(self.settings.starvation, self._bound)
-        self._queue = RankedQueue(policy, self._starvation, self.settings.fair_share)
+        self._use(policy)
         self._running: dict[str, Request] = {}
         self._protected: dict[str, Request] = {}
         self._deadlines = Deadlines()
@@ -71,6 +70,33 @@ class Scheduler:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def set_policy(self, policy: Policy, now_s: float) -> None:
+        """Orders all that waits, and all that comes, by another policy. O(n log n).
+
+        What the policy before had learnt of lengths and pace is forgotten; how much each tenant was served
+        is not.
+
+        Raises:
+            ValueError: its key for a waiting request is not a number; nothing was changed.
+        """
+        waiting = sorted(self._queue, key=lambda r: (r.waiting_since_s, r.sequence))
+        for request in waiting:
+            if math.isnan(policy.key(request)):
+                raise ValueError(f"policy {policy.name} gives {request.id} a key that is not a number")
+        before = self._queue
+        self.policy = policy
+        self._use(policy)
+        self._queue.carry_turns(before)
+        for request in waiting:
+            request.ageing = 0.0
+            if self._bound is not None:
+                self._bound.queued(request, now_s)
+            self._queue.add(request)
+
+    def last_waiting(self) -> Request | None:
+        """A waiting request far from its turn: of the worst band, the tenant with the most waiting."""
+        return self._queue.last()
 
     def submit(self, request: Request) -> None:
         """Queues a new request, scored or not.
@@ -174,16 +200,6 @@ class Scheduler:
                 if self._bound is not None:
                     self._bound.rescored(request)
 
-    def needs_expected_tokens(self) -> str:
-        """What of it is of no use with a ranker that predicts no lengths; empty if nothing is."""
-        if self.policy.needs_expected_tokens:
-            return f"policy {self.policy.name!r}"
-        if self.settings.preemption.enabled and self.policy.preempts_by_expected_tokens:
-            return f"preemption under policy {self.policy.name!r}"
-        if self.settings.kv_reservation is KvReservation.PREDICTED:
-            return "the KV reservation 'predicted'"
-        return ""
-
     def place(self, request: Request, now_s: float) -> int:
         """About how many waiting requests are ahead of this waiting one (see `RankedQueue.place`)."""
         return self._queue.place(request, now_s)
@@ -208,6 +224,11 @@ class Scheduler:
         for broken, problem in problems:
             if broken:
                 raise RuntimeError(f"scheduler integrity: {problem}")
+
+    def _use(self, policy: Policy) -> None:
+        self._bound = None if policy.bound is None else FcfsBound(policy.bound)
+        self._starvation = Starvation(self.settings.starvation, self._bound)
+        self._queue = RankedQueue(policy, self._starvation, self.settings.fair_share)
 
     def _enqueue(self, request: Request, *, since_s: float) -> None:
         request.waiting_since_s = since_s
@@ -292,3 +313,14 @@ class Scheduler:
         del self._running[request.id]
         self._protected.pop(request.id, None)
         request.quantum_left = 0
+
+
+def needs_expected_tokens(policy: Policy, settings: SchedulerSettings) -> str:
+    """What of it is of no use with a ranker that predicts no lengths; empty if nothing is."""
+    if policy.needs_expected_tokens:
+        return f"policy {policy.name!r}"
+    if settings.preemption.enabled and policy.preempts_by_expected_tokens:
+        return f"preemption under policy {policy.name!r}"
+    if settings.kv_reservation is KvReservation.PREDICTED:
+        return "the KV reservation 'predicted'"
+    return ""

@@ -28,7 +28,9 @@ async def test_missing_providers_and_other_scores_are_told_of_the_active_version
     active = SimpleNamespace(
         reference="r/2", providers=("CPU",), missing_providers=("CUDA",), problem="scores differ"
     )
-    ranker: Any = SimpleNamespace(active=active, repository=SimpleNamespace(list_versions=lambda: entries))
+    ranker: Any = SimpleNamespace(
+        active=active, ready=None, repository=SimpleNamespace(list_versions=lambda: entries)
+    )
     swap: Any = None
     context: Any = AbortingContext()
     service = RankerService(ranker, swap, max_prompt_bytes=100)

@@ -65,6 +65,7 @@ class SimulatedEngine:
             kv_blocks=profile.kv_blocks,
             block_size=profile.block_size,
             preempts=True,
+            resumes=True,
             restart_steps_per_token=profile.restart_steps_per_token(swaps=self._swaps),
         )
 

@@ -19,6 +19,7 @@ class Policy(ABC):
 
     Attributes:
         name: what it is called in settings and results.
+        needs_scores: whether it is of no use without a ranker.
         needs_expected_tokens: whether it is of no use with a ranker that predicts an order but no lengths.
         preempts_by_expected_tokens: whether that holds of its preemption.
         bound: of the wait, if the policy brings one; see `fcfs_bound`.
@@ -28,6 +29,7 @@ class Policy(ABC):
     __slots__ = ()
 
     name: ClassVar[str]
+    needs_scores: ClassVar[bool] = False
     needs_expected_tokens: ClassVar[bool] = False
     preempts_by_expected_tokens: ClassVar[bool] = False
     key_per_output_token: ClassVar[float] = 0.0

@@ -23,6 +23,7 @@ class Ranking(Predicted):
     """By the ranker's score, highest first (Fu et al. 2024, section 4)."""
 
     name: ClassVar[str] = "ranking"
+    needs_scores: ClassVar[bool] = True
 
     def key(self, request: Request) -> float:
         return -request.score
