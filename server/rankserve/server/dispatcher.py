@@ -131,9 +131,8 @@ class Dispatcher:
             raise
         live = self._accept(spec, stream)
         self.journal.accepted(live)
-        if spec.body:
-            # Recorded, it would only be kept in memory a second time.
-            live.spec = spec.without_body()
+        # The journal has it; in memory it would be kept a second time.
+        spec.body = b""
         self.journal.then(lambda: self._enter(live))
 
     def attach(self, live: LiveRequest, stream: EventStream, offset: int = 0) -> None:

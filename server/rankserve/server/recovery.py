@@ -41,7 +41,7 @@ def recover(
     ended, unfinished = [], []
     for entry in entries:
         try:
-            spec = decode(entry.body).without_body()
+            spec = decode(entry.body)
             if entry.outcome is None:
                 unfinished.append(_unfinished(entry, spec, epoch_s, dispatcher))
             else:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rankserve.server.answer import AnswerText
 from rankserve.server.engines.contract import Sampling
@@ -12,10 +12,12 @@ from rankserve.server.errors import RequestIdInUse, RequestNotFound
 from rankserve.server.events import EventStream, Failed, Finished
 from rankserve.server.scheduling.request import Request
 
+_NO_SAMPLING = Sampling()
 
-@dataclass(slots=True, frozen=True)
+
+@dataclass(slots=True)
 class RequestSpec:
-    """A validated request as a client sent it.
+    """A validated request as a client sent it. Its text is dropped when nobody needs it any more.
 
     Attributes:
         id: chosen by the client.
@@ -49,8 +51,10 @@ class RequestSpec:
     replay_output_tokens: int | None = None
     body: bytes = field(default=b"", repr=False)
 
-    def without_body(self) -> "RequestSpec":
-        return replace(self, body=b"")
+    def drop_text(self) -> None:
+        """The request has ended, and is retained for its result."""
+        self.prompt = self.ranking_text = ""
+        self.sampling = _NO_SAMPLING
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +130,7 @@ class RequestRegistry:
         """Moves a request to the ended ones."""
         self.live.pop(live.spec.id, None)
         live.answer.close()
-        live.spec = replace(live.spec, prompt="", ranking_text="", sampling=Sampling())
+        live.spec.drop_text()
         self.ended[live.spec.id] = live
 
     def forget(self, now_s: float) -> list[LiveRequest]:

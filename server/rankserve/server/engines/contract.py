@@ -143,7 +143,9 @@ class Engine(Protocol):
         ...
 
     @property
-    def capacity(self) -> EngineCapacity: ...
+    def capacity(self) -> EngineCapacity:
+        """Does not change; asked for often."""
+        ...
 
     @property
     def time_scale(self) -> float:

@@ -1,17 +1,21 @@
 """How an ended request is told apart from the journal's point of view: its terminal event as JSON."""
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 
 from rankserve.server.errors import restore
 from rankserve.server.events import Failed, Finished, Timing
+
+_FINISHED = tuple(field.name for field in fields(Finished) if field.name not in ("text", "timing"))
+_TIMING = tuple(field.name for field in fields(Timing))
 
 
 def encode_outcome(outcome: Finished | Failed) -> str:
     """Without its text, which is kept beside it."""
     if isinstance(outcome, Finished):
-        values = asdict(outcome)
-        values["whole"] = bool(values.pop("text"))
+        values = {name: getattr(outcome, name) for name in _FINISHED}
+        values["timing"] = {name: getattr(outcome.timing, name) for name in _TIMING}
+        values["whole"] = bool(outcome.text)
         return json.dumps({"finished": values})
     return json.dumps(
         {

@@ -199,11 +199,14 @@ class RankedQueue:
         waiting = own.about(_SAMPLE)
         stride = 1 if waiting <= _SAMPLE else -(-waiting // _SAMPLE)
         place = self._policy.key_at(request, now_s), request.arrival_s, request.sequence
-        smaller = seen = 0
-        for key, arrival_s, sequence, other, _ in sample(lanes, stride):
-            key_now = self._policy.key_at(other, now_s) if self._in_buckets else key
-            seen += 1
-            smaller += (key_now, arrival_s, sequence) < place
+        if self._in_buckets:
+            key_at = self._policy.key_at
+            sampled = [(key_at(entry[3], now_s), entry[1], entry[2]) for entry in sample(lanes, stride)]
+            smaller, seen = sum(other < place for other in sampled), len(sampled)
+        else:
+            # Only their first three values are compared: the third is unique.
+            entries = list(sample(lanes, stride))
+            smaller, seen = len([True for entry in entries if entry < place]), len(entries)
         whole = stride == 1 and len(lanes) == len(own.lanes)
         return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
 

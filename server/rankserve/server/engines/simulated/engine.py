@@ -8,6 +8,7 @@ from time import monotonic
 from rankserve.server.engines.contract import Assignment, EngineCapacity, EngineHost, EngineSettings
 from rankserve.server.engines.simulated.answers import output_length
 from rankserve.server.engines.simulated.batch import SimulatedBatch
+from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.engines.simulated.profiles import find_profile
 from rankserve.server.scheduling.request import Request
 
@@ -41,7 +42,7 @@ class SimulatedEngine:
         if "kv_blocks" in given:
             given["max_model_len"] = min(profile.max_model_len, given["kv_blocks"] * profile.block_size)
         self._batch = SimulatedBatch(replace(profile, **given), swaps=settings.swaps)
-        self._swaps = settings.swaps
+        self.capacity = _capacity(self._batch.profile, swaps=settings.swaps)
         self._seed = settings.seed
         self._time_scale = settings.time_scale
         self._clock = clock
@@ -54,20 +55,6 @@ class SimulatedEngine:
     @property
     def name(self) -> str:
         return f"simulated/{self._batch.profile.name}"
-
-    @property
-    def capacity(self) -> EngineCapacity:
-        profile = self._batch.profile
-        return EngineCapacity(
-            max_sequences=profile.max_sequences,
-            max_batched_tokens=profile.max_batched_tokens,
-            max_model_len=profile.max_model_len,
-            kv_blocks=profile.kv_blocks,
-            block_size=profile.block_size,
-            preempts=True,
-            resumes=True,
-            restart_steps_per_token=profile.restart_steps_per_token(swaps=self._swaps),
-        )
 
     @property
     def time_scale(self) -> float:
@@ -121,3 +108,16 @@ class SimulatedEngine:
         # A request that asks for a seed gets the same answer whatever its id.
         identity = f"{self._seed}:{request.id if seed is None else seed}"
         return output_length(identity, request.replay_output_tokens, request.max_tokens)
+
+
+def _capacity(profile: Profile, *, swaps: bool) -> EngineCapacity:
+    return EngineCapacity(
+        max_sequences=profile.max_sequences,
+        max_batched_tokens=profile.max_batched_tokens,
+        max_model_len=profile.max_model_len,
+        kv_blocks=profile.kv_blocks,
+        block_size=profile.block_size,
+        preempts=True,
+        resumes=True,
+        restart_steps_per_token=profile.restart_steps_per_token(swaps=swaps),
+    )
