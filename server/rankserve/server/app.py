@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
+from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
@@ -118,6 +119,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     if store is not None and journal is not None:
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
+    tune_interpreter()
     await server.start()
     await _set_health(health, _SERVING)
 

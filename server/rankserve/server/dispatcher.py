@@ -148,7 +148,7 @@ class Dispatcher:
         """
         if stream in live.streams:
             return
-        missing = live.told_tokens - offset
+        missing = 0 if live.spec.result_only else live.told_tokens - offset
         try:
             text = live.answer.between(offset, live.told_tokens) if missing else ""
         except ValueError:
@@ -159,7 +159,7 @@ class Dispatcher:
             stream.put(Accepted(live.spec.id, live.accept_time))
         if live.told_queued:
             stream.put(self._queued_event(live))
-        if missing and not live.spec.result_only:
+        if missing:
             stream.put_tokens(live.spec.id, offset, missing, text)
         if live.told_outcome and live.outcome is not None:
             stream.put(live.outcome)

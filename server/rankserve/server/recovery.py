@@ -90,7 +90,7 @@ def _unfinished(entry: Entry, spec: RequestSpec, epoch_s: float, dispatcher: Dis
 
 
 def _ended(entry: Entry, spec: RequestSpec, encoded: str, epoch_s: float) -> LiveRequest:
-    outcome = decode_outcome(encoded, entry.text)
+    outcome = decode_outcome(encoded)
     finished = isinstance(outcome, Finished)
     request = Request(
         id=spec.id,

@@ -97,15 +97,11 @@ class SqliteJournal:
         """Call it once the answer is closed."""
         if live.outcome is None:
             raise RuntimeError(f"request {live.spec.id} has not ended")
-        self._batch.ended.append(
-            (
-                live.number,
-                live.end_time,
-                encode_outcome(live.outcome),
-                live.answer.whole(),
-                live.answer.boundaries(),
-            )
-        )
+        # The whole text of a request that wanted only the result is in its outcome.
+        text, boundaries = "", b""
+        if not live.spec.result_only:
+            text, boundaries = live.answer.whole(), live.answer.boundaries()
+        self._batch.ended.append((live.number, live.end_time, encode_outcome(live.outcome), text, boundaries))
         self._wake.set()
 
     def forgotten(self, live: LiveRequest) -> None:

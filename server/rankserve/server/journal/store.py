@@ -6,12 +6,13 @@ takes milliseconds.
 """
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import orjson
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -95,7 +96,7 @@ class Batch:
 
     accepted: list[tuple[int, str, float, bytes]] = field(default_factory=list)
     tokens: dict[int, tuple[int, int, list[str]]] = field(default_factory=dict)
-    ended: list[tuple[int, float, str, str, bytes]] = field(default_factory=list)
+    ended: list[tuple[int, float, bytes, str, bytes]] = field(default_factory=list)
     forgotten: list[int] = field(default_factory=list)
 
     def add_tokens(self, number: int, first: int, count: int, text: str) -> None:
@@ -174,14 +175,14 @@ class JournalStore:
             self._insert(
                 _END,
                 (
-                    (number, time, outcome.encode(), text.encode(), boundaries)
+                    (number, time, outcome, text.encode(), boundaries)
                     for number, time, outcome, text, boundaries in batch.ended
                 ),
             )
             if ended or gone:
-                self._connection.execute(_DROP_TOKENS, (json.dumps(list(ended | gone)),))
+                self._connection.execute(_DROP_TOKENS, (orjson.dumps(list(ended | gone)).decode(),))
             if gone:
-                self._connection.execute(_FORGET, (json.dumps(list(gone)),))
+                self._connection.execute(_FORGET, (orjson.dumps(list(gone)).decode(),))
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -206,7 +207,7 @@ class JournalStore:
                     values.append(value)
             packed.append(values)
         if packed:
-            self._connection.execute(statement, (json.dumps(packed), blob))
+            self._connection.execute(statement, (orjson.dumps(packed).decode(), blob))
 
 
 def _lock(path: Path) -> int:
