@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic, time
 
 import structlog
@@ -44,6 +45,7 @@ from rankserve.server.start_rate import StartRate
 log = structlog.get_logger(__name__)
 
 _FORGET_INTERVAL_S = 1.0
+_LOST_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -180,13 +182,20 @@ class Dispatcher:
         return self.registry.find(request_id)
 
     def stream_lost(self, stream: EventStream) -> None:
-        """The client of this stream is gone: cancels what it alone waits for."""
-        for request_id in list(stream.open_requests):
+        """The client of this stream is gone: cancels what it alone waits for.
+
+        What comes after the first few hundred is left to later turns of the event loop, so that others need
+        not wait for a client that had a hundred thousand.
+        """
+        for request_id in list(islice(stream.open_requests, _LOST_AT_ONCE)):
+            stream.open_requests.discard(request_id)
             live = self.registry.find(request_id)
             live.streams.remove(stream)
             wanted = live.outlives_streams or any(other.owns for other in live.streams)
             if stream.owns and not wanted and live.outcome is None:
                 self._fail(live, RequestCancelled())
+        if stream.open_requests:
+            asyncio.get_running_loop().call_soon(self.stream_lost, stream)
 
     def live_requests(self) -> list[LiveRequest]:
         return list(self.registry.live.values())
