@@ -62,11 +62,12 @@ class SchedulerService(SchedulerServiceServicer):
         stream = EventStream(max_pending=self._settings.max_stream_events)
         reader = asyncio.create_task(self._read(request_iterator, stream))
         try:
-            await self._send(stream, pb.SubmitResponse, context)
-            if reader.done():
+            error = await self._send(stream, pb.SubmitResponse, context)
+            if error is None and reader.done():
                 await reader
         finally:
             reader.cancel()
+        await _end(context, error)
 
     async def Generate(  # type: ignore[override]
         self, request: pb.GenerateRequest, context: Context
@@ -77,7 +78,7 @@ class SchedulerService(SchedulerServiceServicer):
         except RequestError as error:
             await abort(context, error)
         stream.complete()
-        await self._send(stream, pb.GenerateResponse, context)
+        await _end(context, await self._send(stream, pb.GenerateResponse, context))
 
     async def Watch(  # type: ignore[override]
         self, request: pb.WatchRequest, context: Context
@@ -91,7 +92,7 @@ class SchedulerService(SchedulerServiceServicer):
             self._dispatcher.stream_lost(stream)
             await abort(context, error)
         stream.complete()
-        await self._send(stream, pb.WatchResponse, context)
+        await _end(context, await self._send(stream, pb.WatchResponse, context))
 
     async def CancelRequest(
         self, request: pb.CancelRequestRequest, context: Context
@@ -106,9 +107,12 @@ class SchedulerService(SchedulerServiceServicer):
 
     async def GetRequest(self, request: pb.GetRequestRequest, context: Context) -> pb.GetRequestResponse:
         try:
-            return request_state(self._find(request.request_id))
+            live = self._find(request.request_id)
         except RequestError as error:
             await abort(context, error)
+        if not live.told_accepted:
+            await self._dispatcher.durable()
+        return request_state(live)
 
     async def ListRequests(
         self, request: pb.ListRequestsRequest, context: Context
@@ -191,7 +195,7 @@ class SchedulerService(SchedulerServiceServicer):
         last = after = int(request.page_token or 0)
         for number, live in self._dispatcher.registry.after(after, _MAX_SCANNED):
             last = number
-            if live is None or not principal.may_see(live.spec.tenant):
+            if live is None or not live.told_accepted or not principal.may_see(live.spec.tenant):
                 continue
             if request.HasField("tenant") and live.spec.tenant != request.tenant:
                 continue
@@ -204,19 +208,12 @@ class SchedulerService(SchedulerServiceServicer):
             response.next_page_token = str(last)
         return response
 
-    async def _send(self, stream: EventStream, response: _ToResponse, context: Context) -> None:
-        """Sends a stream's events until it ends."""
-        error = await self._send_events(stream, response, context)
-        # Everything is let go of by now: a client that does not read may let the status wait for long, too.
-        if error is not None:
-            await abort(context, error)
-
-    async def _send_events(
+    async def _send(
         self, stream: EventStream, response: _ToResponse, context: Context
     ) -> RequestError | None:
-        """The pause between two messages lets token events merge. Returns what the stream ends with.
+        """Sends a stream's events until it ends, and returns the error it ends with, if it does.
 
-        A client that reads nothing is noticed once the transport's own buffer is full.
+        The pause between two messages lets token events merge. A client that reads nothing is noticed once the transport's own buffer is full.
         """
         self._streams.add(stream)
         self._stats.open_streams += 1
@@ -239,6 +236,12 @@ class SchedulerService(SchedulerServiceServicer):
             self._streams.discard(stream)
             self._stats.open_streams -= 1
             self._dispatcher.stream_lost(stream)
+
+
+async def _end(context: Context, error: RequestError | None) -> None:
+    # Everything is let go of before: a client that does not read may let the status wait for long, too.
+    if error is not None:
+        await abort(context, error)
 
 
 def _check_positions(request: pb.WatchRequest) -> None:
