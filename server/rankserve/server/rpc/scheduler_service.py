@@ -213,7 +213,8 @@ class SchedulerService(SchedulerServiceServicer):
     ) -> RequestError | None:
         """Sends a stream's events until it ends, and returns the error it ends with, if it does.
 
-        The pause between two messages lets token events merge. A client that reads nothing is noticed once the transport's own buffer is full.
+        The pause between two messages lets token events merge. A client that reads nothing is noticed once
+        the transport's own buffer is full.
         """
         self._streams.add(stream)
         self._stats.open_streams += 1
