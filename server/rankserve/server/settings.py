@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rankserve.server.scheduling.reservation import KvReservation
@@ -85,6 +86,14 @@ class ServerSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
     log_format: Literal["auto", "json", "console"] = _setting("log_format")
     request_log: bool = _setting("request_log")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        default = SETTINGS[str(info.field_name)].default
+        if isinstance(value, bool) and not isinstance(default, bool):
+            raise PydanticCustomError("unexpected_boolean", "should not be true or false")
+        return value
 
     @classmethod
     def settings_customise_sources(

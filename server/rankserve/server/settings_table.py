@@ -46,9 +46,9 @@ class Setting:
         return str(self.default)
 
 
-def option_name(name: str) -> str:
-    """The option of `rankserve serve` for a setting."""
-    return "--" + name.replace("_", "-")
+def option_name(name: str, value: object = None) -> str:
+    """The option of `rankserve serve` for a setting, or for turning it off."""
+    return ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
 def variable_name(name: str) -> str:
@@ -172,7 +172,7 @@ SETTINGS = {
         Topic.ENGINE, "BOOLEAN", False, "Accept recorded answer lengths (replay_* fields) from clients."
     ),
     "max_waiting": Setting(
-        Topic.LIMITS, "REQUESTS", 10_000, "Most requests that wait; one more is refused, or see --shed."
+        Topic.LIMITS, "REQUESTS", 10_000, "Most requests that wait; more are refused, or see shed."
     ),
     "max_waiting_bytes": Setting(
         Topic.LIMITS, "BYTES", 256 << 20, "Most bytes of text that wait; what exceeds them is refused."

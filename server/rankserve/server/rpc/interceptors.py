@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from rankserve.server.rpc.request_ids import bind_request_id
+
 # Handlers of any method pass here, so their message types are not known.
 _Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 _OPEN_METHODS = "/grpc.health.v1.Health/"
@@ -85,6 +87,7 @@ async def _refuse_malformed(request: Any, context: Any) -> None:
         await context.abort(
             grpc.StatusCode.INVALID_ARGUMENT, "the message is not the protobuf this method takes"
         )
+    bind_request_id(request)
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
