@@ -20,10 +20,12 @@ from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.observer import Observer
 from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
 from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
 from rankserve.server.recovery import recover
+from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
 from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
@@ -86,7 +88,10 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     check_policy_fits(scheduler.policy, scheduler.settings, loaded)
     store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
     journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal)
+    observers: list[Observer] = []
+    if settings.request_log:
+        observers.append(RequestLog())
+    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal, observers=observers)
 
     server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
     health = health_aio.HealthServicer()

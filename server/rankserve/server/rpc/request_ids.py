@@ -13,7 +13,11 @@ def bind_request_id(message: Any) -> None:
     A message about several requests has no one id: whoever takes it apart binds that of each.
     """
     request_id = getattr(message, "request_id", "") or getattr(getattr(message, "request", None), "id", "")
-    # Nobody has checked it yet, and what is no id must not end up in a log.
+    bind_id(request_id)
+
+
+def bind_id(request_id: object) -> None:
+    """Binds an id that nobody has checked yet. What is no id must not end up in a log."""
     if isinstance(request_id, str) and 0 < len(request_id) <= _MAX_ID and request_id.isprintable():
         bind_contextvars(request_id=request_id)
     else:
