@@ -45,7 +45,8 @@ def request() -> LiveRequest:
         deadline_ms=900,
     )
     scheduled = Request(id="r-1", arrival_s=10.0, prompt_tokens=7, max_tokens=50, priority=2)
-    live = LiveRequest(spec, scheduled, accept_time=1e9, streams=[], text=[SECRET])
+    live = LiveRequest(spec, scheduled, accept_time=1e9, streams=[])
+    live.answer.append(1, SECRET)
     live.scheduled_s, live.first_token_s, live.last_token_s = 10.25, 10.5, 12.0
     live.ranker_version = "toy/1"
     scheduled.score = -1.5
