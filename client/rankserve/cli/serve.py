@@ -126,11 +126,31 @@ def serve(
         typer.Option(help="On SIGTERM, seconds of NOT_SERVING health before requests are refused."),
     ] = 0.0,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that callers must send.")
+        Path | None,
+        typer.Option(
+            help="File with the token that callers must send; a .toml file holds several, with roles, tenants"
+            " and quotas. Read again when it changes."
+        ),
     ] = None,
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen beyond loopback without a token.")
     ] = False,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file: certificate chain for TLS. Read again when it changes.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file: the certificate's key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="PEM file: CAs one of which must have signed each client's certificate."),
+    ] = None,
+    reflection: Annotated[
+        str, typer.Option(help="Who may ask for the API's description: admin, all (with any token) or off.")
+    ] = "admin",
+    max_open_streams: Annotated[int, typer.Option(help="Most streaming calls open at once.")] = 8_000,
+    max_open_streams_per_caller: Annotated[
+        int, typer.Option(help="Most of them open with one token.")
+    ] = 4_000,
+    max_metadata_bytes: Annotated[int, typer.Option(help="Most metadata a call may carry.")] = 16 << 10,
     json_output: Annotated[
         bool, typer.Option("--json", help="Once listening, print one JSON object on stdout.")
     ] = False,

@@ -17,6 +17,13 @@ class ServerSettings(BaseModel):
     port: int = Field(default=50051, ge=0, le=65535)
     token_file: Path | None = None
     allow_unauthenticated: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    reflection: Literal["admin", "all", "off"] = "admin"
+    max_open_streams: int = Field(default=8_000, ge=1)
+    max_open_streams_per_caller: int = Field(default=4_000, ge=1)
+    max_metadata_bytes: int = Field(default=16 << 10, ge=1 << 10, le=1 << 20)
 
     policy: str = "bounded_ranking"
     ageing_tokens_per_s: float = Field(default=10.0, ge=0)
