@@ -115,22 +115,27 @@ class ServerCertificates:
         )
 
     def _load_into(self, context: ssl.SSLContext) -> None:
+        asked_for_password = False
+
+        def password() -> str:
+            # Without this, OpenSSL would ask on the terminal.
+            nonlocal asked_for_password
+            asked_for_password = True
+            return ""
+
         try:
-            # A password that nobody gave: without one, OpenSSL would ask on the terminal.
-            context.load_cert_chain(self._certificate, self._key, password=lambda: "")
-        except ssl.SSLError as error:
-            why = {
-                "KEY_VALUES_MISMATCH": "the key belongs to another certificate",
-                "KEY_TYPE_MISMATCH": "the key belongs to another certificate",
-                "BAD_PASSWORD_READ": "the key has a password; give one without",
-                "BAD_DECRYPT": "the key has a password; give one without",
-            }.get(error.reason or "", "a file does not hold what it must, in PEM")
+            context.load_cert_chain(self._certificate, self._key, password)
+        except OSError as error:
+            if asked_for_password:
+                why = "the key has a password; give one without"
+            elif not isinstance(error, ssl.SSLError):
+                why = error.strerror
+            elif error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+                why = "the key belongs to another certificate"
+            else:
+                why = "a file does not hold what it must, in PEM"
             raise CertificateError(
                 f"TLS certificate {self._certificate} with key {self._key}: {why}"
-            ) from None
-        except OSError as error:
-            raise CertificateError(
-                f"TLS certificate {self._certificate} with key {self._key}: {error.strerror or error}"
             ) from None
 
 

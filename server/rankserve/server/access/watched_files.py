@@ -24,10 +24,10 @@ class WatchedFiles:
         before, self._seen = self._seen, tuple(_signature(path) for path in self._paths)
         return self._seen != before
 
-    async def watch(self, on_change: Callable[[], object], interval_s: float = INTERVAL_S) -> None:
+    async def watch(self, on_change: Callable[[], object]) -> None:
         """Calls `on_change` after each change, until it is cancelled."""
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(INTERVAL_S)
             # Not on the event loop: a file system may hang.
             if await asyncio.to_thread(self.changed):
                 on_change()
