@@ -1,19 +1,18 @@
 """Wiring and lifecycle of the server process."""
 
 import asyncio
-import ipaddress
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from rankserve.server.access.wiring import Access, bracketed
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
 from rankserve.server.interpreter import tune_interpreter
@@ -27,7 +26,6 @@ from rankserve.server.ranking.repository import ModelRepository, bundled_reposit
 from rankserve.server.recovery import recover
 from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
-from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
@@ -80,7 +78,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         SettingsError, RankerVersionError, JournalError, ValueError: it cannot start like this, as it says.
         OSError: the address cannot be bound.
     """
-    interceptors = _interceptors(settings)
+    access = Access(settings)
     engine = make_engine(settings.engine, _engine_settings(settings))
     scheduler = Scheduler(make_policy_of(settings, settings.policy), _scheduler_settings(settings, engine))
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
@@ -91,9 +89,17 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     observers: list[Observer] = []
     if settings.request_log:
         observers.append(RequestLog())
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal, observers=observers)
+    dispatcher = Dispatcher(
+        scheduler,
+        engine,
+        ranker,
+        settings,
+        journal=journal,
+        observers=observers,
+        tenant_limits=None if access.tokens is None else access.tokens.tenant_limits,
+    )
 
-    server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
+    server = access.make_server()
     health = health_aio.HealthServicer()
     health_tasks: set[asyncio.Task[None]] = set()
 
@@ -116,11 +122,9 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [name for name in SERVICES if name] + [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    try:
-        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
+    if settings.reflection != "off":
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    port = access.add_port(server)
     if store is not None and journal is not None:
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
@@ -131,10 +135,13 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if access.reloads:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
+    watch_task = asyncio.create_task(access.watch())
     engine_task = asyncio.create_task(dispatcher.run_engine())
     on_listening(
         Listening(
-            address=f"{_bracketed(settings.host)}:{port}",
+            address=f"{bracketed(settings.host)}:{port}",
             policy=scheduler.policy.name,
             engine=engine.name,
             ranker_version=loaded.reference if loaded else "",
@@ -154,8 +161,9 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     scheduler_service.end_streams()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await ranker.aclose()
+    watch_task.cancel()
     engine_task.cancel()
-    await asyncio.wait({engine_task})
+    await asyncio.wait({engine_task, watch_task})
     if journal is not None:
         await journal.aclose()
     if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
@@ -170,42 +178,6 @@ async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersio
     loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
     await ranker.activate(loaded, move_pointer=False)
     return loaded
-
-
-def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
-    interceptors: list[grpc.aio.ServerInterceptor] = [MalformedMessageInterceptor()]
-    if settings.token_file is not None:
-        interceptors.insert(0, TokenInterceptor(read_token(settings.token_file)))
-    elif not _is_loopback(settings.host) and not settings.allow_unauthenticated:
-        raise SettingsError(
-            f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
-            " or --allow-unauthenticated if that is meant"
-        )
-    return interceptors
-
-
-def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", 0),
-        # One message beyond this ends its whole stream, so a prompt that is merely too long must pass.
-        ("grpc.max_receive_message_length", max(4 << 20, settings.max_prompt_bytes + (64 << 10))),
-        # Clients that vanished without a word are noticed within a minute and a half.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-    ]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def make_policy_of(settings: ServerSettings, name: str) -> Policy:

@@ -38,6 +38,10 @@ class ServerSettings(BaseSettings):
 
     token_file: Path | None = _setting("token_file")
     allow_unauthenticated: bool = _setting("allow_unauthenticated")
+    tls_certificate: Path | None = _setting("tls_certificate")
+    tls_key: Path | None = _setting("tls_key")
+    tls_client_ca: Path | None = _setting("tls_client_ca")
+    reflection: Literal["admin", "all", "off"] = _setting("reflection")
 
     policy: str = _setting("policy")
     ageing_tokens_per_s: float = _setting("ageing_tokens_per_s", ge=0)
@@ -74,6 +78,9 @@ class ServerSettings(BaseSettings):
     refuse_late: bool = _setting("refuse_late")
     shed: bool = _setting("shed")
     max_stream_events: int = _setting("max_stream_events", ge=1)
+    max_open_streams: int = _setting("max_open_streams", ge=1)
+    max_open_streams_per_caller: int = _setting("max_open_streams_per_caller", ge=1)
+    max_metadata_bytes: int = _setting("max_metadata_bytes", ge=1 << 10, le=1 << 20)
     slow_client_s: float = _setting("slow_client_s", gt=0, le=_DAY_S)
     flush_interval_ms: float = _setting("flush_interval_ms", ge=0, le=60_000)
 

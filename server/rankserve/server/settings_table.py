@@ -60,10 +60,38 @@ SETTINGS = {
     "host": Setting(Topic.LISTENING, "ADDRESS", "127.0.0.1", "Address to listen on."),
     "port": Setting(Topic.LISTENING, "PORT", 50051, "Port to listen on; 0 takes a free one."),
     "token_file": Setting(
-        Topic.SECURITY, "FILE", None, "File with the token that callers must send.", unset="no token"
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "File with the token that callers must send, or (.toml) several with roles and tenants. Read again"
+        " when it changes.",
+        unset="no token",
     ),
     "allow_unauthenticated": Setting(
         Topic.SECURITY, "BOOLEAN", False, "Listen beyond loopback without a token."
+    ),
+    "tls_certificate": Setting(
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "PEM file with the server's certificate and its chain: serve TLS. Read again when it changes.",
+        unset="no TLS",
+    ),
+    "tls_key": Setting(
+        Topic.SECURITY, "FILE", None, "PEM file with the certificate's private key.", unset="no TLS"
+    ),
+    "tls_client_ca": Setting(
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "PEM file with the authorities whose certificates callers must show (mutual TLS).",
+        unset="callers need no certificate",
+    ),
+    "reflection": Setting(
+        Topic.SECURITY,
+        "admin|all|off",
+        "admin",
+        "Who may ask what methods there are: with tokens, those with the role admin; all; or nobody.",
     ),
     "policy": Setting(
         Topic.SCHEDULING,
@@ -208,6 +236,15 @@ SETTINGS = {
         "EVENTS",
         16_384,
         "Events that may wait for the client of a stream; while there are more, nothing is read from it.",
+    ),
+    "max_open_streams": Setting(
+        Topic.LIMITS, "STREAMS", 8_000, "Most streaming calls that are open; one more is refused."
+    ),
+    "max_open_streams_per_caller": Setting(
+        Topic.LIMITS, "STREAMS", 4_000, "Most streaming calls of one token that are open."
+    ),
+    "max_metadata_bytes": Setting(
+        Topic.LIMITS, "BYTES", 16 << 10, "Most bytes of metadata that a call may carry."
     ),
     "slow_client_s": Setting(
         Topic.LIMITS,
