@@ -14,6 +14,17 @@ from rankserve.cli.extras import needs_extra
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 50051,
+    http_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the OpenAI-compatible HTTP API; 0 takes a free one; default: none."),
+    ] = None,
+    http_host: Annotated[
+        str, typer.Option(help="Address of the HTTP API to listen on; default: that of --host.")
+    ] = "",
+    served_model_name: Annotated[
+        str,
+        typer.Option(help="Name of the model for clients of the HTTP API, beside the engine's own."),
+    ] = "",
     policy: Annotated[
         str,
         typer.Option(
@@ -157,6 +168,7 @@ def serve(
                 json.dumps(
                     {
                         "address": listening.address,
+                        "http_address": listening.http_address,
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
@@ -164,8 +176,9 @@ def serve(
                 )
             )
         else:
+            http = f" and http://{listening.http_address}/v1" if listening.http_address else ""
             print(
-                f"rankserve listens on {listening.address}: policy {listening.policy},"
+                f"rankserve listens on {listening.address}{http}: policy {listening.policy},"
                 f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
             )
         sys.stdout.flush()

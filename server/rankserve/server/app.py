@@ -1,6 +1,7 @@
 """Wiring and lifecycle of the server process."""
 
 import asyncio
+import hmac
 import ipaddress
 import signal
 from collections.abc import Callable
@@ -13,9 +14,14 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+from starlette.applications import Starlette
 
+from rankserve.server.access.principal import ANYBODY
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
+from rankserve.server.front_door import front_door
+from rankserve.server.front_door.authentication import FindPrincipal
+from rankserve.server.http_server import HttpServer
 from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
@@ -69,6 +75,7 @@ class Listening:
     policy: str
     engine: str
     ranker_version: str
+    http_address: str = ""
 
 
 async def serve(settings: ServerSettings, on_listening: Callable[[Listening], None]) -> None:
@@ -120,6 +127,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
     tune_interpreter()
+    http = _http_server(settings, front_door(dispatcher, lifecycle, stats, settings, _find(settings)), stats)
     await server.start()
     await _set_health(health, _SERVING)
 
@@ -127,12 +135,15 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     engine_task = asyncio.create_task(dispatcher.run_engine())
+    if http is not None:
+        http.start()
     on_listening(
         Listening(
             address=f"{_bracketed(settings.host)}:{port}",
             policy=scheduler.policy.name,
             engine=engine.name,
             ranker_version=loaded.reference if loaded else "",
+            http_address=f"{_bracketed(_http_host(settings))}:{http.port}" if http else "",
         )
     )
     stopped = asyncio.create_task(stop.wait())
@@ -147,6 +158,8 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         await dispatcher.drain(settings.drain_timeout_s)
     # Streams end by themselves once their last request has; the grace is for their last messages.
     scheduler_service.end_streams()
+    if http is not None:
+        await http.aclose()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await ranker.aclose()
     engine_task.cancel()
@@ -171,12 +184,41 @@ def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
     interceptors: list[grpc.aio.ServerInterceptor] = [MalformedMessageInterceptor()]
     if settings.token_file is not None:
         interceptors.insert(0, TokenInterceptor(read_token(settings.token_file)))
-    elif not _is_loopback(settings.host) and not settings.allow_unauthenticated:
-        raise SettingsError(
-            f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
-            " or --allow-unauthenticated if that is meant"
-        )
+    elif not settings.allow_unauthenticated:
+        for host in (settings.host, _http_host(settings)):
+            if not _is_loopback(host):
+                raise SettingsError(
+                    f"listening on {host} lets anyone on the network in: give --token-file FILE,"
+                    " or --allow-unauthenticated if that is meant"
+                )
     return interceptors
+
+
+def _find(settings: ServerSettings) -> FindPrincipal | None:
+    if settings.token_file is None:
+        return None
+    expected = read_token(settings.token_file).encode()
+    return lambda token: ANYBODY if hmac.compare_digest(token.encode(), expected) else None
+
+
+def _http_server(settings: ServerSettings, application: Starlette, stats: StatsSource) -> HttpServer | None:
+    if settings.http_port is None:
+        return None
+
+    def on_slow_client() -> None:
+        stats.slow_clients += 1
+
+    return HttpServer(
+        application,
+        _http_host(settings),
+        settings.http_port,
+        slow_client_s=settings.slow_client_s,
+        on_slow_client=on_slow_client,
+    )
+
+
+def _http_host(settings: ServerSettings) -> str:
+    return settings.http_host or settings.host
 
 
 def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -15,6 +15,9 @@ class ServerSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
+    http_port: int | None = Field(default=None, ge=0, le=65535)
+    http_host: str = ""
+    served_model_name: str = ""
     token_file: Path | None = None
     allow_unauthenticated: bool = False
 
