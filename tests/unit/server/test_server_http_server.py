@@ -117,3 +117,24 @@ async def test_one_that_has_asked_may_be_silent(monkeypatch: pytest.MonkeyPatch)
         await ask(client, "/hello")
         assert b"hello" in await loop.sock_recv(client, 1 << 16)
         client.close()
+
+
+async def test_what_is_written_is_sent_at_once() -> None:
+    """An event of a stream must not wait for the acknowledgement of the one before."""
+    application = Application()
+    delays: list[int] = []
+
+    class Spy(http_server._Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            accepted = transport.get_extra_info("socket")
+            delays.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    server = HttpServer(application.starlette, "127.0.0.1", 0)
+    server.config.http = Spy
+    server.start()
+    client = await connect(server.port, "/hello")
+    assert b"200 OK" in await asyncio.get_running_loop().sock_recv(client, 1 << 16)
+    client.close()
+    await server.aclose()
+    assert delays == [1]
