@@ -94,8 +94,8 @@ class HttpServer:
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family)
-        # Inherited by its connections; asyncio does it only for sockets of its own making. Without, the kernel
-        # holds a response's body back until its head is acknowledged, some 40 ms later.
+        # Inherited by its connections; asyncio does it only for sockets of its own making. Without, the
+        # kernel holds a response's body back until its head is acknowledged, some 40 ms later.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self.config = _Config(

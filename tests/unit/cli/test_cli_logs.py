@@ -13,12 +13,12 @@ def test_lines_go_to_the_stderr_of_their_time(monkeypatch: pytest.MonkeyPatch) -
     log = structlog.get_logger("test")
     first, second = io.StringIO(), io.StringIO()
     monkeypatch.setattr("sys.stderr", first)
-    log_to_stderr()
-    try:
+    with log_to_stderr():
         log.warning("before")
-        monkeypatch.setattr("sys.stderr", second)
-        first.close()
+    first_lines = first.getvalue()
+    first.close()
+    monkeypatch.setattr("sys.stderr", second)
+    with log_to_stderr():
         log.warning("after")
-    finally:
-        structlog.reset_defaults()
+    assert '"event": "before"' in first_lines
     assert '"event": "after"' in second.getvalue()
