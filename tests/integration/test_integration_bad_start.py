@@ -40,6 +40,10 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
         (["--ranker", "toy", "--ranker-version", "9"], ("toy/9", "there are toy/1")),
         (["--ranker-provider", "NopeExecutionProvider"], ("NopeExecutionProvider", "CPUExecutionProvider")),
         (["--host", "0.0.0.0"], ("0.0.0.0", "--token-file", "--allow-unauthenticated")),
+        (
+            ["--http-port", "0", "--http-host", "0.0.0.0"],
+            ("0.0.0.0", "--token-file", "--allow-unauthenticated"),
+        ),
         (["--token-file", "no-such-file"], ("no-such-file",)),
         (["--port", "abc"], ("--port", "'abc'", "valid integer")),
         (["--config", "no-such-file"], ("no-such-file",)),

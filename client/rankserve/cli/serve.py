@@ -53,6 +53,7 @@ def serve(
         structlog.get_logger(__name__).info(
             "listening",
             address=listening.address,
+            http_address=listening.http_address,
             policy=listening.policy,
             engine=listening.engine,
             ranker_version=listening.ranker_version,
@@ -63,6 +64,7 @@ def serve(
                 json.dumps(
                     {
                         "address": listening.address,
+                        "http_address": listening.http_address,
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
@@ -70,8 +72,9 @@ def serve(
                 )
             )
         else:
+            http = f" and http://{listening.http_address}/v1" if listening.http_address else ""
             print(
-                f"rankserve listens on {listening.address}: policy {listening.policy},"
+                f"rankserve listens on {listening.address}{http}: policy {listening.policy},"
                 f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
             )
         sys.stdout.flush()

@@ -5,24 +5,32 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from rankserve.server.access.wiring import Access, bracketed
+from rankserve.server.access.wiring import Access, bracketed, http_host
+from rankserve.server.composition import (
+    engine_settings,
+    load_ranker,
+    make_policy_of,
+    model_repository,
+    ranker_settings,
+    scheduler_settings,
+)
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
+from rankserve.server.engines.contract import make_engine
+from rankserve.server.front_door import front_door
+from rankserve.server.http_ports import HttpPorts
 from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
 from rankserve.server.observer import Observer
 from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
-from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
-from rankserve.server.ranking.repository import ModelRepository, bundled_repository
+from rankserve.server.ranking.ranker import Ranker
 from rankserve.server.recovery import recover
 from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
@@ -30,11 +38,7 @@ from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import from_body
-from rankserve.server.scheduling.fair_share import FairShare
-from rankserve.server.scheduling.policies import AgedRanking, Policy, make_policy
-from rankserve.server.scheduling.preemption import Preemption
-from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
-from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
 from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
@@ -42,9 +46,6 @@ from rankserve.v1.ranker_pb2_grpc import add_RankerServiceServicer_to_server
 from rankserve.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 
 log = structlog.get_logger(__name__)
-
-# As `--ranker`: serve without one.
-NO_RANKER = "none"
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -57,10 +58,6 @@ SERVICES = (
 )
 
 
-class SettingsError(ValueError):
-    """Settings that contradict each other or this machine."""
-
-
 @dataclass(slots=True, frozen=True)
 class Listening:
     """What a started server tells whoever started it."""
@@ -69,6 +66,7 @@ class Listening:
     policy: str
     engine: str
     ranker_version: str
+    http_address: str = ""
 
 
 async def serve(settings: ServerSettings, on_listening: Callable[[Listening], None]) -> None:
@@ -79,10 +77,10 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         OSError: the address cannot be bound.
     """
     access = Access(settings)
-    engine = make_engine(settings.engine, _engine_settings(settings))
-    scheduler = Scheduler(make_policy_of(settings, settings.policy), _scheduler_settings(settings, engine))
-    ranker = Ranker(_repository(settings), _ranker_settings(settings))
-    loaded = await _load_ranker(settings, ranker)
+    engine = make_engine(settings.engine, engine_settings(settings))
+    scheduler = Scheduler(make_policy_of(settings, settings.policy), scheduler_settings(settings, engine))
+    ranker = Ranker(model_repository(settings), ranker_settings(settings))
+    loaded = await load_ranker(settings, ranker)
     check_policy_fits(scheduler.policy, scheduler.settings, loaded)
     store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
     journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
@@ -125,6 +123,13 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     if settings.reflection != "off":
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
     port = access.add_port(server)
+    http = HttpPorts(settings, access, stats.slow_client)
+    http_address = ""
+    if settings.http_port is not None:
+        find = None if access.tokens is None else access.tokens.find
+        application = front_door(dispatcher, lifecycle, stats, settings, find)
+        http_port = http.open(application, http_host(settings), settings.http_port)
+        http_address = f"{bracketed(http_host(settings))}:{http_port}"
     if store is not None and journal is not None:
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
@@ -139,12 +144,14 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
     watch_task = asyncio.create_task(access.watch())
     engine_task = asyncio.create_task(dispatcher.run_engine())
+    http.start()
     on_listening(
         Listening(
             address=f"{bracketed(settings.host)}:{port}",
             policy=scheduler.policy.name,
             engine=engine.name,
             ranker_version=loaded.reference if loaded else "",
+            http_address=http_address,
         )
     )
     stopped = asyncio.create_task(stop.wait())
@@ -159,6 +166,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         await dispatcher.drain(settings.drain_timeout_s)
     # Streams end by themselves once their last request has; the grace is for their last messages.
     scheduler_service.end_streams()
+    await http.aclose()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await ranker.aclose()
     watch_task.cancel()
@@ -170,73 +178,6 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         raise failure
     scheduler.check_integrity()
     log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
-
-
-async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersion | None:
-    if settings.ranker == NO_RANKER:
-        return None
-    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
-    await ranker.activate(loaded, move_pointer=False)
-    return loaded
-
-
-def make_policy_of(settings: ServerSettings, name: str) -> Policy:
-    """A policy by name, with the settings there are for it. Raises UnknownPolicyError."""
-    if name == "aged_ranking":
-        return AgedRanking(settings.ageing_tokens_per_s)
-    return make_policy(name)
-
-
-def _scheduler_settings(settings: ServerSettings, engine: Engine) -> SchedulerSettings:
-    capacity = engine.capacity
-    if settings.starvation_threshold_steps and not capacity.steps:
-        raise SettingsError(
-            f"engine {engine.name} does not show its steps: use --max-wait-ms instead of a threshold in steps"
-        )
-    if settings.preemption != "off" and not capacity.preempts:
-        raise SettingsError(f"engine {engine.name} cannot preempt requests: leave --preemption off")
-    return SchedulerSettings(
-        starvation=StarvationSettings(
-            threshold_steps=settings.starvation_threshold_steps,
-            quantum_steps=settings.starvation_quantum_steps,
-            max_wait_s=settings.max_wait_ms / 1000 if settings.max_wait_ms else None,
-        ),
-        fair_share=FairShare(enabled=settings.fair_share),
-        preemption=Preemption(
-            enabled=settings.preemption != "off",
-            margin=settings.preemption_margin,
-            restart_steps_per_token=capacity.restart_steps_per_token,
-        ),
-        kv_reservation=settings.kv_reservation,
-    )
-
-
-def _engine_settings(settings: ServerSettings) -> EngineSettings:
-    return EngineSettings(
-        profile=settings.profile,
-        max_sequences=settings.max_sequences,
-        max_batched_tokens=settings.max_batched_tokens,
-        kv_blocks=settings.kv_blocks,
-        swaps=settings.preemption == "swap",
-        time_scale=settings.time_scale,
-        seed=settings.seed,
-    )
-
-
-def _repository(settings: ServerSettings) -> ModelRepository:
-    path: Path = settings.repository or bundled_repository()
-    return ModelRepository(path)
-
-
-def _ranker_settings(settings: ServerSettings) -> RankerSettings:
-    cpu = "CPUExecutionProvider"
-    providers = tuple(dict.fromkeys((settings.ranker_provider, cpu)))
-    return RankerSettings(
-        providers=providers,
-        threads=settings.ranker_threads,
-        timeout_ms=settings.ranker_timeout_ms,
-        require_provider=settings.ranker_provider != cpu,
-    )
 
 
 async def _set_health(health: health_aio.HealthServicer, status: int) -> None:

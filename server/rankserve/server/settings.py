@@ -35,6 +35,9 @@ class ServerSettings(BaseSettings):
 
     host: str = _setting("host", min_length=1)
     port: int = _setting("port", ge=0, le=65535)
+    http_host: str = _setting("http_host")
+    http_port: int | None = _setting("http_port", ge=0, le=65535)
+    served_model_name: str = _setting("served_model_name", max_length=128)
 
     token_file: Path | None = _setting("token_file")
     allow_unauthenticated: bool = _setting("allow_unauthenticated")

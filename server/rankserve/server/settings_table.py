@@ -59,6 +59,27 @@ def variable_name(name: str) -> str:
 SETTINGS = {
     "host": Setting(Topic.LISTENING, "ADDRESS", "127.0.0.1", "Address to listen on."),
     "port": Setting(Topic.LISTENING, "PORT", 50051, "Port to listen on; 0 takes a free one."),
+    "http_host": Setting(
+        Topic.LISTENING,
+        "ADDRESS",
+        "",
+        "Address of the OpenAI-compatible HTTP API to listen on.",
+        unset="that of --host",
+    ),
+    "http_port": Setting(
+        Topic.LISTENING,
+        "PORT",
+        None,
+        "Port of the OpenAI-compatible HTTP API; 0 takes a free one.",
+        unset="no HTTP API",
+    ),
+    "served_model_name": Setting(
+        Topic.LISTENING,
+        "NAME",
+        "",
+        "Name of the model for clients of the HTTP API, beside the engine's own.",
+        unset="the engine's own alone",
+    ),
     "token_file": Setting(
         Topic.SECURITY,
         "FILE",

@@ -101,11 +101,23 @@ def _check(settings: "ServerSettings") -> None:
     if settings.tls_client_ca is not None and settings.tls_certificate is None:
         raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key beside it")
     guarded = settings.token_file is not None or settings.tls_client_ca is not None
-    if not guarded and not is_loopback(settings.host) and not settings.allow_unauthenticated:
-        raise ValueError(
-            f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
-            " or --allow-unauthenticated if that is meant"
-        )
+    if guarded or settings.allow_unauthenticated:
+        return
+    for host in _hosts(settings):
+        if not is_loopback(host):
+            raise ValueError(
+                f"listening on {host} lets anyone on the network in: give --token-file FILE,"
+                " or --allow-unauthenticated if that is meant"
+            )
+
+
+def _hosts(settings: "ServerSettings") -> list[str]:
+    return [settings.host, *([http_host(settings)] if settings.http_port is not None else [])]
+
+
+def http_host(settings: "ServerSettings") -> str:
+    """Where the OpenAI-compatible API listens."""
+    return settings.http_host or settings.host
 
 
 def _grpc_options(settings: "ServerSettings") -> list[tuple[str, int]]:
