@@ -45,7 +45,7 @@ class LiveTau:
 
     An answer cut at `max_tokens` counts with the tokens it was cut at: that is what it cost. Answers cut at
     the same length are ties, which tau-b leaves out of the comparison. Where requests set different limits,
-    one cut early counts as short though it would have gone on: tau says how well *served* lengths were ordered.
+    one cut early counts as short though it would have gone on: tau is about the lengths that were *served*.
 
     Args:
         window: requests of each version.

@@ -1,12 +1,12 @@
 """Who would start next, and after them, if all were to start now: for people who watch the queue.
 
-Nothing is changed, and little more is looked at than is shown: the next of a binary heap is among the children
-of those before it, so the first k of n cost O(k log k).
+Nothing is changed, and little more is looked at than is shown: the next of a binary heap is among the
+children of those before it, so the first k of n cost O(k log k).
 """
 
 from collections.abc import Callable, Iterator
 from copy import copy
-from heapq import heappop, heappush, heapreplace, merge
+from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -85,12 +85,24 @@ class Preview:
             yield request
 
     def _by_key(self, lane: Lane) -> Iterator[Request]:
-        if isinstance(lane, BucketLane):
-            buckets = (_live(entries) for entries in lane.heaps())
-            entries = merge(*buckets, key=lambda entry: lane.place(entry, self._now_s))
-        else:
-            entries = _live(lane)
+        entries = self._by_bucket(lane) if isinstance(lane, BucketLane) else _live(lane)
         return (entry[3] for entry in entries)
+
+    def _by_bucket(self, lane: BucketLane) -> Iterator[Entry]:
+        # As `heapq.merge`, but most buckets give nothing and never become an iterator.
+        firsts = [(lane.place(heap.heap[0], self._now_s), heap) for heap in lane.heaps() if heap.heap]
+        heapify(firsts)
+        opened: dict[int, Iterator[Entry]] = {}
+        while firsts:
+            place, heap = firsts[0]
+            yield place[2]
+            if id(heap) not in opened:
+                opened[id(heap)] = islice(_live(heap), 1, None)
+            following = next(opened[id(heap)], None)
+            if following is None:
+                heappop(firsts)
+            else:
+                heapreplace(firsts, (lane.place(following, self._now_s), heap))
 
 
 class _Turns:
