@@ -125,6 +125,22 @@ def serve(
         float,
         typer.Option(help="On SIGTERM, seconds of NOT_SERVING health before requests are refused."),
     ] = 0.0,
+    operations_port: Annotated[
+        int | None,
+        typer.Option(help="Port of /metrics, /healthz, /readyz and the live page; 0 takes a free one."),
+    ] = None,
+    operations_host: Annotated[
+        str, typer.Option(help="Address of the same. The page shows request ids and tenants: keep it inside.")
+    ] = "127.0.0.1",
+    metrics_open: Annotated[bool, typer.Option(help="Show /metrics to callers without a token.")] = False,
+    tau_window: Annotated[
+        int,
+        typer.Option(help="Finished requests of a ranker version on which its Kendall's tau is measured."),
+    ] = 1000,
+    traces: Annotated[
+        bool,
+        typer.Option(help="Export a trace of each request over OTLP, as OTEL_* environment variables say."),
+    ] = False,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the token that callers must send.")
     ] = None,
@@ -160,6 +176,7 @@ def serve(
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
+                        "operations": listening.operations,
                     }
                 )
             )
@@ -168,6 +185,8 @@ def serve(
                 f"rankserve listens on {listening.address}: policy {listening.policy},"
                 f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
             )
+            if listening.operations:
+                print(f"metrics and live page: http://{listening.operations}/")
         sys.stdout.flush()
 
     log_to_stderr()

@@ -1,6 +1,7 @@
 """Wiring and lifecycle of the server process."""
 
 import asyncio
+import hmac
 import ipaddress
 import signal
 from collections.abc import Callable
@@ -14,12 +15,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from rankserve.server.access.principal import Principal, Role
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
 from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.metrics.live_tau import LiveTau
+from rankserve.server.operations.guard import Find, Guard
+from rankserve.server.operations.operations import Operations
 from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
 from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
@@ -69,6 +74,7 @@ class Listening:
     policy: str
     engine: str
     ranker_version: str
+    operations: str = ""
 
 
 async def serve(settings: ServerSettings, on_listening: Callable[[Listening], None]) -> None:
@@ -86,7 +92,10 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     check_policy_fits(scheduler.policy, scheduler.settings, loaded)
     store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
     journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal)
+    operations = Operations(engine.capacity.max_model_len)
+    tau = LiveTau(settings.tau_window)
+    observers = [*operations.observers, tau]
+    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal, observers=observers)
 
     server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
     health = health_aio.HealthServicer()
@@ -99,7 +108,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         task.add_done_callback(health_tasks.discard)
 
     lifecycle = Lifecycle(dispatcher, on_state)
-    stats = StatsSource(dispatcher, lifecycle, list)
+    stats = StatsSource(dispatcher, lifecycle, tau.values)
     scheduler_service = SchedulerService(dispatcher, settings, stats)
     add_SchedulerServiceServicer_to_server(scheduler_service, server)
     swap = RankerSwap(dispatcher)
@@ -116,6 +125,19 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
     except RuntimeError as error:
         raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
+    operations_address = ""
+    if settings.operations_port is not None:
+        guard = Guard(_find(settings), loopback=_is_loopback(settings.operations_host))
+        operations_port = operations.open(
+            settings.operations_host,
+            settings.operations_port,
+            guard,
+            stats,
+            scheduler,
+            ranker,
+            metrics_open=settings.metrics_open,
+        )
+        operations_address = f"{_bracketed(settings.operations_host)}:{operations_port}"
     if store is not None and journal is not None:
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
@@ -133,6 +155,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
             policy=scheduler.policy.name,
             engine=engine.name,
             ranker_version=loaded.reference if loaded else "",
+            operations=operations_address,
         )
     )
     stopped = asyncio.create_task(stop.wait())
@@ -148,6 +171,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     # Streams end by themselves once their last request has; the grace is for their last messages.
     scheduler_service.end_streams()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
+    await operations.aclose()
     await ranker.aclose()
     engine_task.cancel()
     await asyncio.wait({engine_task})
@@ -176,7 +200,28 @@ def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
             f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
             " or --allow-unauthenticated if that is meant"
         )
+    elif (
+        settings.operations_port is not None
+        and not _is_loopback(settings.operations_host)
+        and not settings.allow_unauthenticated
+    ):
+        raise SettingsError(
+            f"operations on {settings.operations_host} show anyone on the network who is served: give"
+            " --token-file FILE, or --allow-unauthenticated if that is meant"
+        )
     return interceptors
+
+
+def _find(settings: ServerSettings) -> Find | None:
+    """Whom a token stands for; None where there are no tokens."""
+    if settings.token_file is None:
+        return None
+    token = read_token(settings.token_file).encode()
+
+    def find(given: str) -> Principal | None:
+        return Principal("token", frozenset(Role)) if hmac.compare_digest(given.encode(), token) else None
+
+    return find
 
 
 def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:

@@ -55,6 +55,12 @@ class ServerSettings(BaseModel):
     default_max_tokens: int = Field(default=1024, ge=1)
     replay: bool = False
 
+    operations_port: int | None = Field(default=None, ge=0, le=65535)
+    operations_host: str = "127.0.0.1"
+    metrics_open: bool = False
+    tau_window: int = Field(default=1000, ge=2, le=100_000)
+    traces: bool = False
+
     journal: Path | None = None
     flush_interval_ms: float = Field(default=5, ge=0)
     retain_results: int = Field(default=5_000, ge=0)

@@ -6,10 +6,29 @@ from rankserve.server.errors import RequestError
 from rankserve.server.events import Failed, Finished
 from rankserve.server.metrics import buckets
 from rankserve.server.requests import LiveRequest
-from rankserve.server.rpc.errors import REASONS, reason_of
+from rankserve.server.rpc.errors import reason_of
 
 PREFIX = "rankserve_"
+# Series that exist from the start have a rate from their first event on.
 _FINISH_REASONS = ("stop", "length")
+_REFUSALS = (
+    "INVALID_REQUEST",
+    "REQUEST_ID_IN_USE",
+    "QUEUE_FULL",
+    "QUOTA_EXCEEDED",
+    "DRAINING",
+    "JOURNAL_FAILED",
+    "ENGINE_FAILED",
+)
+_FAILURES = (
+    "CANCELLED",
+    "DEADLINE_PASSED",
+    "DEADLINE_UNREACHABLE",
+    "SHED",
+    "DRAINING",
+    "ANSWER_LOST",
+    "INTERNAL_FAILURE",
+)
 
 
 class RequestMetrics:
@@ -84,12 +103,12 @@ class RequestMetrics:
         self._refused = counter(
             "requests_refused", "Requests refused at the door, by ErrorInfo.reason.", "reason"
         )
-        # A series that exists from the start has a rate from its first event on.
         for finish_reason in _FINISH_REASONS:
             self._success.labels(finish_reason)
-        for reason in REASONS:
-            self._failure.labels(reason)
+        for reason in _REFUSALS:
             self._refused.labels(reason)
+        for reason in _FAILURES:
+            self._failure.labels(reason)
 
     def accepted(self, live: LiveRequest) -> None: ...
 

@@ -39,7 +39,6 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (ScoringError, StatusCode.UNAVAILABLE, "SCORING_FAILED"),
 )
 HANDLED = tuple(error for error, _, _ in _TABLE)
-REASONS = tuple(reason for _, _, reason in _TABLE)
 
 
 def to_status(error: Exception) -> Status:
