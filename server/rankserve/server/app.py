@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -45,6 +46,9 @@ from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
 from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from rankserve.v1.ranker_pb2_grpc import add_RankerServiceServicer_to_server
 from rankserve.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
+
+if TYPE_CHECKING:
+    from rankserve.server.tracing import RequestTraces
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +98,8 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
     operations = Operations(engine.capacity.max_model_len)
     tau = LiveTau(settings.tau_window)
-    observers = [*operations.observers, tau]
+    traces = _traces(settings, engine.name, interceptors)
+    observers = [*operations.observers, tau, *traces]
     dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal, observers=observers)
 
     server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
@@ -172,6 +177,8 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     scheduler_service.end_streams()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await operations.aclose()
+    for trace in traces:
+        await asyncio.to_thread(trace.close)
     await ranker.aclose()
     engine_task.cancel()
     await asyncio.wait({engine_task})
@@ -222,6 +229,24 @@ def _find(settings: ServerSettings) -> Find | None:
         return Principal("token", frozenset(Role)) if hmac.compare_digest(given.encode(), token) else None
 
     return find
+
+
+def _traces(
+    settings: ServerSettings, engine: str, interceptors: list[grpc.aio.ServerInterceptor]
+) -> "list[RequestTraces]":
+    """The traces of requests, where they are asked for; the interceptor that they need is added."""
+    if not settings.traces:
+        return []
+    try:
+        from rankserve.server.tracing import RequestTraces, TraceContextInterceptor, exporting_provider
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "rankserve":
+            raise
+        raise SettingsError(
+            f"--traces needs the package {error.name!r}: pip install 'rankserve[telemetry]'"
+        ) from None
+    interceptors.append(TraceContextInterceptor())
+    return [RequestTraces(exporting_provider(), engine)]
 
 
 def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
