@@ -12,7 +12,7 @@ SCORE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 def tokens(longest: int) -> list[int]:
     """1, 2, 5, 10, 20, ... up to the model's longest sequence."""
-    bounds = []
+    bounds: list[int] = []
     unit = 1
     while True:
         for bound in (unit, 2 * unit, 5 * unit):

@@ -16,16 +16,15 @@ from rankserve.server.access.principal import Principal
 from rankserve.server.metrics.registry import Metrics
 from rankserve.server.operations.guard import Guard
 from rankserve.server.operations.live_feed import LiveFeed, TooManyWatchersError, to_json
-from rankserve.v1 import scheduler_pb2 as pb
 
-_READY = (pb.SERVER_STATE_SERVING, pb.SERVER_STATE_PAUSED)
+_READY = ("serving", "paused")
 
 
 def operations_application(
     metrics: Metrics,
     feed: LiveFeed,
     guard: Guard,
-    state: Callable[[], "pb.ServerState"],
+    state: Callable[[], str],
     *,
     metrics_open: bool = False,
 ) -> Starlette:
@@ -35,7 +34,7 @@ def operations_application(
         metrics: for `/metrics`.
         feed: for the page, `/live` and `/live/events`.
         guard: who may see these. The probes are open: they say nothing but yes or no.
-        state: of the server, for `/readyz`.
+        state: of the server by name, for `/readyz`.
         metrics_open: whether `/metrics` is open as well.
     """
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
@@ -62,8 +61,7 @@ def operations_application(
 
     async def readyz(request: Request) -> Response:
         now = state()
-        name = pb.ServerState.Name(now).removeprefix("SERVER_STATE_").lower()
-        return PlainTextResponse(f"{name}\n", 200 if now in _READY else 503)
+        return PlainTextResponse(f"{now}\n", 200 if now in _READY else 503)
 
     def guarded(
         show: Callable[[Request, Principal], Awaitable[Response]],

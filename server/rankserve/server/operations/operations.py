@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rankserve.server.http_server import HttpServer
 from rankserve.server.metrics.registry import Metrics
+from rankserve.server.metrics.state_collector import STATES
 from rankserve.server.observer import Observer
 from rankserve.server.operations.application import operations_application
 from rankserve.server.operations.guard import Guard
@@ -46,7 +47,11 @@ class Operations:
         self._metrics.watch(stats.read, ranker)
         self._feed = LiveFeed(LiveView(stats.read, scheduler, self._latencies))
         application = operations_application(
-            self._metrics, self._feed, guard, lambda: stats.read().state, metrics_open=metrics_open
+            self._metrics,
+            self._feed,
+            guard,
+            lambda: STATES.get(stats.read().state, ""),
+            metrics_open=metrics_open,
         )
         self._server = HttpServer(application, host, port)
         self._feed.start()
