@@ -6,6 +6,7 @@ Nothing of a prompt or an answer is in a span.
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from threading import Thread
 from typing import Any
 
 import grpc
@@ -24,7 +25,7 @@ from rankserve.server.events import Failed, Finished
 from rankserve.server.requests import LiveRequest
 from rankserve.server.rpc.errors import reason_of
 
-_SHUTDOWN_MS = 3000
+_SHUTDOWN_S = 3.0
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -33,7 +34,9 @@ def exporting_provider() -> TracerProvider:
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name" in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
     )
-    provider = TracerProvider(resource=Resource.create({} if named else {"service.name": "rankserve"}))
+    provider = TracerProvider(
+        resource=Resource.create({} if named else {"service.name": "rankserve"}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
@@ -88,12 +91,14 @@ class RequestTraces:
         span.end(_ns(_unix_s(live, live.ended_s)))
 
     def close(self) -> None:
-        """Exports what is left, for a few seconds at most. Blocks."""
+        """Exports what is left, for a few seconds at most: the collector may be gone. Blocks."""
         for span in self._spans.values():
             span.end()
         self._spans.clear()
-        self._provider.force_flush(_SHUTDOWN_MS)
-        self._provider.shutdown()
+        # The SDK itself takes no limit here, and tries for as long as an export may take.
+        closing = Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(_SHUTDOWN_S)
 
     def _asked(self, live: LiveRequest) -> dict[str, AttributeValue]:
         request, sampling = live.request, live.spec.sampling
