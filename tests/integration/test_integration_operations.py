@@ -128,7 +128,7 @@ async def test_live_tau_is_that_of_the_results_that_clients_got(
 def test_both_formats_can_be_read(server: ServerProcess, scrape: str) -> None:
     answer = get(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    open_names = {family.name for family in parse_openmetrics(answer.text)}
+    open_names = {family.name for family in parse_openmetrics(answer.text)}  # type: ignore[no-untyped-call]
     assert "rankserve_num_requests_waiting" in open_names
     assert answer.text.endswith("# EOF\n")
     for family in text_string_to_metric_families(scrape):

@@ -33,7 +33,7 @@ class Collector(TraceServiceServicer):
         self.exports: list[ExportTraceServiceRequest] = []
         self._server = grpc.server(ThreadPoolExecutor(2))
         self._arrived = threading.Event()
-        add_TraceServiceServicer_to_server(self, self._server)
+        add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()
 
@@ -96,15 +96,16 @@ async def test_requests_of_both_clients_are_children_of_the_callers_span(
     assert await asyncio.to_thread(server.stop) == 0
 
     spans = collector.spans()
-    by_id = {}
-    for span in spans:
-        for attribute in span.attributes:
-            if attribute.key == "gen_ai.response.id":
-                by_id[attribute.value.string_value] = span
+    by_id = {
+        attribute.value.string_value: span
+        for span in spans
+        for attribute in span.attributes
+        if attribute.key == "gen_ai.response.id"
+    }
     assert by_id.keys() == parents.keys()
     for name, parent in parents.items():
         assert by_id[name].parent_span_id == (parent if name != "nobody" else b""), name
-        phases = {span.name for span in spans if span.parent_span_id == by_id[name].span_id}
+        phases = {child.name for child in spans if child.parent_span_id == by_id[name].span_id}
         assert {"queue", "prefill"} <= phases, name
     assert PROMPT_MARKER not in str(collector.exports)
 

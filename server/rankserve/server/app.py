@@ -99,7 +99,8 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     operations = Operations(engine.capacity.max_model_len)
     tau = LiveTau(settings.tau_window)
     traces = _traces(settings, engine.name, interceptors)
-    observers = [*operations.observers, tau, *traces]
+    watched = operations.observers if settings.operations_port is not None else ()
+    observers = [tau, *watched, *traces]
     dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal, observers=observers)
 
     server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
@@ -133,7 +134,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     operations_address = ""
     if settings.operations_port is not None:
         guard = Guard(_find(settings), loopback=_is_loopback(settings.operations_host))
-        operations_port = operations.open(
+        operations_port = operations.listen(
             settings.operations_host,
             settings.operations_port,
             guard,
@@ -148,6 +149,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
     tune_interpreter()
     await server.start()
+    operations.start()
     await _set_health(health, _SERVING)
 
     stop = asyncio.Event()

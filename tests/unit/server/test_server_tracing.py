@@ -133,7 +133,7 @@ async def test_a_call_carries_the_span_of_its_caller(setup: Setup) -> None:
     async def handler(details: object) -> None:
         setup.traces.accepted(live)
 
-    await TraceContextInterceptor().intercept_service(handler, Call(traceparent=TRACEPARENT))  # type: ignore[arg-type]
+    await TraceContextInterceptor().intercept_service(handler, Call(traceparent=TRACEPARENT))
     setup.traces.ended(finish(live))
     parent = setup.spans()["text_completion simulated/a100"].parent
     assert parent is not None
@@ -150,7 +150,7 @@ async def test_a_malformed_one_is_as_none(setup: Setup, traceparent: str | bytes
     async def handler(details: object) -> None:
         setup.traces.accepted(live)
 
-    await TraceContextInterceptor().intercept_service(handler, Call(traceparent=traceparent))  # type: ignore[arg-type]
+    await TraceContextInterceptor().intercept_service(handler, Call(traceparent=traceparent))
     setup.traces.ended(finish(live))
     assert setup.spans()["text_completion simulated/a100"].parent is None
 

@@ -16,7 +16,7 @@ from rankserve.server.scheduling.scheduler import Scheduler
 
 
 class Operations:
-    """Observes requests from the start, and is looked at once it is opened.
+    """Observes requests from the start; listens, and then serves.
 
     Args:
         longest: the model's longest prompt plus answer in tokens.
@@ -32,7 +32,7 @@ class Operations:
         self._feed: LiveFeed | None = None
         self._server: HttpServer | None = None
 
-    def open(
+    def listen(
         self,
         host: str,
         port: int,
@@ -43,7 +43,7 @@ class Operations:
         *,
         metrics_open: bool,
     ) -> int:
-        """Serves from now on; returns the port. Raises OSError if it cannot listen."""
+        """Binds the address, without answering yet; returns the port. Raises OSError if it cannot."""
         self._metrics.watch(stats.read, ranker)
         self._feed = LiveFeed(LiveView(stats.read, scheduler, self._latencies))
         application = operations_application(
@@ -54,9 +54,13 @@ class Operations:
             metrics_open=metrics_open,
         )
         self._server = HttpServer(application, host, port)
-        self._feed.start()
-        self._server.start()
         return self._server.port
+
+    def start(self) -> None:
+        """Answers from now on."""
+        if self._feed is not None and self._server is not None:
+            self._feed.start()
+            self._server.start()
 
     async def aclose(self) -> None:
         """Ends the streams and the listener."""

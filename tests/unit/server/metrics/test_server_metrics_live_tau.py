@@ -60,7 +60,12 @@ def test_answers_cut_at_the_same_length_are_ties() -> None:
 
 def test_it_is_computed_once_for_each_new_result(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(live_tau, "kendall_tau_b", lambda x, y: calls.append(x) or 0.5)
+
+    def counted(x: object, y: object) -> float:
+        calls.append(x)
+        return 0.5
+
+    monkeypatch.setattr(live_tau, "kendall_tau_b", counted)
     tau = LiveTau()
     for n in range(3):
         end(tau, float(n), n)
