@@ -68,6 +68,7 @@ def serve(
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
+                        "operations": listening.operations_address,
                     }
                 )
             )
@@ -77,6 +78,8 @@ def serve(
                 f"rankserve listens on {listening.address}{http}: policy {listening.policy},"
                 f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
             )
+            if listening.operations_address:
+                print(f"Live page and metrics: http://{listening.operations_address}/")
         sys.stdout.flush()
 
     try:

@@ -24,10 +24,19 @@ class HttpPorts:
         self._on_slow_client = on_slow_client
         self._servers: list[HttpServer] = []
 
-    def open(self, application: Starlette, host: str, port: int) -> int:
-        """Listens, and answers once started; returns the port. Raises OSError if it cannot be bound."""
+    def open(self, application: Starlette, host: str, port: int, *, secure: bool = True) -> int:
+        """Listens, and answers once started; returns the port.
+
+        Args:
+            application: what answers.
+            host, port: where.
+            secure: whether to serve TLS if the gRPC port does.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
         settings = self._settings
-        secure = self._access.certificates is not None
+        secure = secure and self._access.certificates is not None
         server = HttpServer(
             application,
             host,
@@ -38,7 +47,8 @@ class HttpPorts:
             slow_client_s=settings.slow_client_s,
             on_slow_client=self._on_slow_client,
         )
-        if self._access.certificates is not None and (context := server.tls_context()) is not None:
+        context = server.tls_context()
+        if self._access.certificates is not None and context is not None:
             self._access.certificates.follow(context)
         self._servers.append(server)
         return server.port

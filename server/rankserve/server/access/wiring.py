@@ -52,13 +52,18 @@ class Access:
                 remedy="give --tls-certificate and --tls-key, unless a proxy in front speaks TLS",
             )
 
-    def make_server(self) -> grpc.aio.Server:
-        """The gRPC server, without services. To be called where its event loop runs."""
+    def make_server(self, *more: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+        """The gRPC server, without services. To be called where its event loop runs.
+
+        Args:
+            more: interceptors of calls that were let in.
+        """
         keep_values_out_of_library_logs(asyncio.get_running_loop())
         interceptors = [
             CallerInterceptor(self.tokens, self._settings.reflection),
             OpenStreamsInterceptor(self.streams),
             MalformedMessageInterceptor(),
+            *more,
         ]
         return make_server(self.tokens, interceptors, _grpc_options(self._settings))
 
@@ -112,7 +117,12 @@ def _check(settings: "ServerSettings") -> None:
 
 
 def _hosts(settings: "ServerSettings") -> list[str]:
-    return [settings.host, *([http_host(settings)] if settings.http_port is not None else [])]
+    hosts = [settings.host]
+    if settings.http_port is not None:
+        hosts.append(http_host(settings))
+    if settings.operations_port is not None:
+        hosts.append(settings.operations_host)
+    return hosts
 
 
 def http_host(settings: "ServerSettings") -> str:
