@@ -129,7 +129,7 @@ class ServerCertificates:
             if asked_for_password:
                 why = "the key has a password; give one without"
             elif not isinstance(error, ssl.SSLError):
-                why = error.strerror
+                why = error.strerror or type(error).__name__
             elif error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
                 why = "the key belongs to another certificate"
             else:

@@ -92,7 +92,7 @@ async def serving(
 ) -> AsyncIterator[tuple[str, grpc.aio.Channel]]:
     interceptors = [CallerInterceptor(tokens), OpenStreamsInterceptor(streams), MalformedMessageInterceptor()]
     server = make_server(tokens, interceptors, ())
-    server.add_registered_method_handlers(service, HANDLERS)  # type: ignore[attr-defined]
+    server.add_registered_method_handlers(service, HANDLERS)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
