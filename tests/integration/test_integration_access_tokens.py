@@ -141,6 +141,18 @@ async def test_a_tenant_sees_and_cancels_only_its_own(connection: Connection) ->
             assert (code(status), reason(status)) == (StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")
 
 
+async def test_the_id_and_body_of_another_tenants_request_do_not_give_its_answer(
+    connection: Connection,
+) -> None:
+    async with SubmitStream(connection.scheduler, bearer(TENANT_A)) as mine:
+        await mine.send(inference("shared"))
+        await mine.finish()
+    for tenant in ("b", "b2"):
+        request = pb.GenerateRequest(request=inference("shared", tenant=tenant))
+        call = connection.scheduler.Generate(request, metadata=bearer(TENANT_B))
+        assert await refused(call.read()) == (StatusCode.ALREADY_EXISTS, "REQUEST_ID_IN_USE")
+
+
 async def test_who_has_several_tenants_says_which(connection: Connection) -> None:
     request = pb.GenerateRequest(request=inference("whose"))
     call = connection.scheduler.Generate(request, metadata=bearer(TENANT_B))

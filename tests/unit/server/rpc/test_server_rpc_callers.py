@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc import StatusCode
+from structlog.testing import capture_logs
 from support import raw_http2
 from support.messages import reason, rich_status
 from support.server_process import CHANNEL_OPTIONS
@@ -253,3 +254,21 @@ async def test_a_method_that_nobody_gave_a_role_is_for_administrators(tokens: To
             await method(b"", metadata=bearer(ONE))
         assert refused.value.code() is StatusCode.PERMISSION_DENIED
         assert reason(rich_status(refused.value)) == "NOT_PERMITTED"
+
+
+async def test_refused_calls_are_logged_once_a_minute_and_kind_without_their_token(
+    tokens: TokenStore,
+) -> None:
+    with capture_logs() as logs:
+        async with serving(tokens, OpenStreams(5, 1), "new.Service") as (_, channel):
+            method: Any = channel.unary_unary("/new.Service/GetStats")
+            for token in (ONE, "wrong-" + ONE) * 5:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await method(b"", metadata=bearer(token))
+    permitted, authenticated = logs
+    assert (permitted["kind"], permitted["caller"]) == ("NotPermitted", "one")
+    assert authenticated["kind"] == "NotAuthenticated"
+    for line in logs:
+        assert line["event"] == "call_refused"
+        assert line["peer"].startswith("ipv4:127.0.0.1:")
+    assert ONE not in repr(logs)
