@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
 SETTINGS_FILES = (DEPLOY / "container.toml", BASE / "settings.toml", DEPLOY / "systemd" / "settings.toml")
+SELECTING = ("statefulset.yaml", "service.yaml", "poddisruptionbudget.yaml", "networkpolicy.yaml")
 # For last messages and the journal, after requests have had their time.
 SPARE_S = 15
 
@@ -101,6 +102,21 @@ def test_ports_agree(container: dict[str, Any]) -> None:
     )
     in_container = settings_of(DEPLOY / "container.toml")
     assert exposed == [f"{in_container.port} {in_container.operations_port}"] * 2
+
+
+def test_everything_selects_the_pods() -> None:
+    """A disruption budget without a selector protects nothing, a policy without one concerns every pod."""
+    found = {path.name: documents(path)[0]["spec"] for path in BASE.glob("*.yaml") if path.name in SELECTING}
+    labels = found["statefulset.yaml"]["template"]["metadata"]["labels"]
+    selectors = [
+        found["statefulset.yaml"]["selector"]["matchLabels"],
+        found["service.yaml"]["selector"],
+        found["poddisruptionbudget.yaml"]["selector"]["matchLabels"],
+        found["networkpolicy.yaml"]["podSelector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= labels.items()
 
 
 def test_a_server_is_not_killed_while_it_drains(pod: dict[str, Any], unit: dict[str, list[str]]) -> None:
