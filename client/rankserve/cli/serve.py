@@ -38,6 +38,8 @@ def serve(
 
     Stops on SIGTERM or Ctrl-C after its running requests have finished.
     """
+    # Else gRPC prints a line, in its own format, for every TLS handshake that fails. Read as it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with needs_extra("server"):
         import asyncio
 
