@@ -1,7 +1,8 @@
 """What both clients are made with."""
 
-from rankserve.client._channel import auth_metadata
+from rankserve.client._channel import Metadata, auth_metadata
 from rankserve.client._config import Limits, Timeout, TlsConfig
+from rankserve.client._tracing import trace_metadata
 
 DEFAULT_TIMEOUT = Timeout()
 DEFAULT_LIMITS = Limits()
@@ -31,8 +32,13 @@ class BaseClient:
         self._timeout = timeout
         self._limits = limits
         self._tls = tls
-        self._metadata = auth_metadata(token)
+        self._auth = auth_metadata(token)
         self._closed = False
+
+    @property
+    def _metadata(self) -> Metadata:
+        """What goes along with a call that is made now."""
+        return self._auth + trace_metadata()
 
     @property
     def target(self) -> str:

@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 def holder(store: TokenStore, token: str) -> str | None:
     principal = store.find(token)
-    return None if principal is None else principal.name
+    return principal.name if principal is not None else None
 
 
 def test_each_token_has_its_holder_and_others_none(path: Path) -> None:

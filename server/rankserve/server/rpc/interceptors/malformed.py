@@ -8,6 +8,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from rankserve.server.rpc.interceptors.handlers import Continuation
+from rankserve.server.rpc.request_ids import bind_request_id
 
 
 class MalformedMessageInterceptor(grpc.aio.ServerInterceptor):
@@ -81,3 +82,4 @@ async def _refuse_malformed(request: Any, context: Any) -> None:
         await context.abort(
             grpc.StatusCode.INVALID_ARGUMENT, "the message is not the protobuf this method takes"
         )
+    bind_request_id(request)
