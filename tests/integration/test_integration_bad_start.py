@@ -45,11 +45,24 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
             ("0.0.0.0", "--token-file", "--allow-unauthenticated"),
         ),
         (["--token-file", "no-such-file"], ("no-such-file",)),
+        (["--port", "abc"], ("--port", "'abc'", "valid integer")),
+        (["--config", "no-such-file"], ("no-such-file",)),
     ],
     ids=lambda value: value[0].lstrip("-") if isinstance(value, list) else "",
 )
 def test_options_that_cannot_be(repository: Path, options: list[str], says: tuple[str, ...]) -> None:
     assert_refuses_to_start("--repository", str(repository), *options, says=says)
+
+
+def test_a_setting_that_is_not_known(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "rankserve.toml"
+    config.write_text("max_waitin = 5\n", encoding="utf-8")
+    options = ("--repository", str(repository), "--config", str(config))
+    assert_refuses_to_start(*options, says=(str(config), "max_waitin:", "closest is max_waiting"))
+    monkeypatch.setenv("RANKSERVE_POLICYS", "fcfs")
+    assert_refuses_to_start(*options[:2], says=("RANKSERVE_POLICYS:", "closest is RANKSERVE_POLICY"))
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, leave_no_manifest])

@@ -7,6 +7,10 @@ from contextlib import suppress
 from queue import Full, Queue
 from typing import TextIO
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _MAX_WAITING = 10_000
 # For the last lines of a process. Its end must not depend on a reader that has stopped.
 _CLOSE_TIMEOUT_S = 2.0
@@ -15,11 +19,10 @@ _CLOSE_TIMEOUT_S = 2.0
 class LineWriter:
     """Writes lines in a thread of its own: whoever logs, an event loop for one, never waits for the reader.
 
-    Lines that find 10,000 before them are lost; `lost` counts them until the next that is not.
+    Lines that find 10,000 before them are lost.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.lost = 0
         self._stream = stream
         self._descriptor = _descriptor(stream)
         self._lines: Queue[str | None] = Queue(_MAX_WAITING)
@@ -31,7 +34,6 @@ class LineWriter:
         try:
             self._lines.put_nowait(line)
         except Full:
-            self.lost += 1
             return False
         return True
 
@@ -64,6 +66,7 @@ class LogHandler(logging.Handler):
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._writer = writer
+        self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -71,10 +74,11 @@ class LogHandler(logging.Handler):
         except Exception:
             # Logging's own report of it shows the arguments of the line, and writes to stderr itself.
             line = f"a log line of {record.name} could not be formatted"
-        lost = self._writer.lost
-        if self._writer.put(line) and lost:
-            self._writer.lost = 0
-            logging.getLogger(__name__).warning("log_lines_lost: %d", lost)
+        if not self._writer.put(line):
+            self._lost += 1
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            log.warning("log_lines_lost", lines=lost)
 
 
 def _descriptor(stream: TextIO) -> int | None:

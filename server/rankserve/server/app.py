@@ -1,37 +1,33 @@
 """Wiring and lifecycle of the server process."""
 
 import asyncio
-import hmac
-import ipaddress
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
-from starlette.applications import Starlette
 
-from rankserve.server.access.principal import ANYBODY
+from rankserve.server.access.wiring import Access, bracketed
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
 from rankserve.server.front_door import front_door
-from rankserve.server.front_door.authentication import FindPrincipal
 from rankserve.server.http_server import HttpServer
 from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.observer import Observer
 from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
 from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
 from rankserve.server.recovery import recover
+from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
-from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
@@ -85,7 +81,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         SettingsError, RankerVersionError, JournalError, ValueError: it cannot start like this, as it says.
         OSError: the address cannot be bound.
     """
-    interceptors = _interceptors(settings)
+    access = Access(settings)
     engine = make_engine(settings.engine, _engine_settings(settings))
     scheduler = Scheduler(make_policy_of(settings, settings.policy), _scheduler_settings(settings, engine))
     ranker = Ranker(_repository(settings), _ranker_settings(settings))
@@ -93,9 +89,20 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     check_policy_fits(scheduler.policy, scheduler.settings, loaded)
     store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
     journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal)
+    observers: list[Observer] = []
+    if settings.request_log:
+        observers.append(RequestLog())
+    dispatcher = Dispatcher(
+        scheduler,
+        engine,
+        ranker,
+        settings,
+        journal=journal,
+        observers=observers,
+        tenant_limits=None if access.tokens is None else access.tokens.tenant_limits,
+    )
 
-    server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
+    server = access.make_server()
     health = health_aio.HealthServicer()
     health_tasks: set[asyncio.Task[None]] = set()
 
@@ -118,32 +125,33 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     )
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = [name for name in SERVICES if name] + [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    try:
-        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
+    if settings.reflection != "off":
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+    port = access.add_port(server)
+    http = _http_server(settings, access, dispatcher, lifecycle, stats)
     if store is not None and journal is not None:
         journal.start()
         recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
     tune_interpreter()
-    http = _http_server(settings, front_door(dispatcher, lifecycle, stats, settings, _find(settings)), stats)
     await server.start()
     await _set_health(health, _SERVING)
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if access.reloads:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, access.reload)
+    watch_task = asyncio.create_task(access.watch())
     engine_task = asyncio.create_task(dispatcher.run_engine())
     if http is not None:
         http.start()
     on_listening(
         Listening(
-            address=f"{_bracketed(settings.host)}:{port}",
+            address=f"{bracketed(settings.host)}:{port}",
             policy=scheduler.policy.name,
             engine=engine.name,
             ranker_version=loaded.reference if loaded else "",
-            http_address=f"{_bracketed(_http_host(settings))}:{http.port}" if http else "",
+            http_address=f"{bracketed(settings.http_host or settings.host)}:{http.port}" if http else "",
         )
     )
     stopped = asyncio.create_task(stop.wait())
@@ -162,8 +170,9 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         await http.aclose()
     await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
     await ranker.aclose()
+    watch_task.cancel()
     engine_task.cancel()
-    await asyncio.wait({engine_task})
+    await asyncio.wait({engine_task, watch_task})
     if journal is not None:
         await journal.aclose()
     if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
@@ -172,77 +181,37 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
     log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
 
 
-async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersion | None:
-    if settings.ranker == NO_RANKER:
-        return None
-    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
-    await ranker.activate(loaded, move_pointer=False)
-    return loaded
-
-
-def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
-    interceptors: list[grpc.aio.ServerInterceptor] = [MalformedMessageInterceptor()]
-    if settings.token_file is not None:
-        interceptors.insert(0, TokenInterceptor(read_token(settings.token_file)))
-    elif not settings.allow_unauthenticated:
-        for host in (settings.host, _http_host(settings)):
-            if not _is_loopback(host):
-                raise SettingsError(
-                    f"listening on {host} lets anyone on the network in: give --token-file FILE,"
-                    " or --allow-unauthenticated if that is meant"
-                )
-    return interceptors
-
-
-def _find(settings: ServerSettings) -> FindPrincipal | None:
-    if settings.token_file is None:
-        return None
-    expected = read_token(settings.token_file).encode()
-    return lambda token: ANYBODY if hmac.compare_digest(token.encode(), expected) else None
-
-
-def _http_server(settings: ServerSettings, application: Starlette, stats: StatsSource) -> HttpServer | None:
+def _http_server(
+    settings: ServerSettings, access: Access, dispatcher: Dispatcher, lifecycle: Lifecycle, stats: StatsSource
+) -> HttpServer | None:
     if settings.http_port is None:
         return None
 
     def on_slow_client() -> None:
         stats.slow_clients += 1
 
-    return HttpServer(
-        application,
-        _http_host(settings),
+    find = None if access.tokens is None else access.tokens.find
+    server = HttpServer(
+        front_door(dispatcher, lifecycle, stats, access.streams, settings, find),
+        settings.http_host or settings.host,
         settings.http_port,
+        certificate_file=settings.tls_certificate,
+        key_file=settings.tls_key,
+        client_ca_file=settings.tls_client_ca,
         slow_client_s=settings.slow_client_s,
         on_slow_client=on_slow_client,
     )
+    if access.certificates is not None and server.tls is not None:
+        access.certificates.follow(server.tls)
+    return server
 
 
-def _http_host(settings: ServerSettings) -> str:
-    return settings.http_host or settings.host
-
-
-def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", 0),
-        # One message beyond this ends its whole stream, so a prompt that is merely too long must pass.
-        ("grpc.max_receive_message_length", max(4 << 20, settings.max_prompt_bytes + (64 << 10))),
-        # Clients that vanished without a word are noticed within a minute and a half.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-    ]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersion | None:
+    if settings.ranker == NO_RANKER:
+        return None
+    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
+    await ranker.activate(loaded, move_pointer=False)
+    return loaded
 
 
 def make_policy_of(settings: ServerSettings, name: str) -> Policy:

@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,7 +29,8 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # Writing pauses as soon as the kernel takes no more: what is not read is noticed, however little.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: TLS would pause with nothing to write, and so for ever.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._first_request = self.loop.call_later(_FIRST_REQUEST_S, self._cut_if_silent)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -86,9 +89,9 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        certificate_file: str | None = None,
-        key_file: str | None = None,
-        client_ca_file: str | None = None,
+        certificate_file: Path | None = None,
+        key_file: Path | None = None,
+        client_ca_file: Path | None = None,
         slow_client_s: float = 30.0,
         on_slow_client: Callable[[], None] = lambda: None,
     ) -> None:
@@ -107,15 +110,21 @@ class HttpServer:
             server_header=False,
             ssl_certfile=certificate_file,
             ssl_keyfile=key_file,
-            ssl_ca_certs=client_ca_file,
-            ssl_cert_reqs=2 if client_ca_file else 0,
+            ssl_ca_certs=None if client_ca_file is None else str(client_ca_file),
+            ssl_cert_reqs=ssl.CERT_NONE if client_ca_file is None else ssl.CERT_REQUIRED,
             timeout_graceful_shutdown=5,
             http=_Protocol,
         )
         self.config.slow_client_s = slow_client_s
         self.config.on_slow_client = on_slow_client
+        self.config.load()
         self._server = _Server(self.config)
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What it speaks TLS with; a certificate loaded into it holds for new connections."""
+        return self.config.ssl
 
     def start(self) -> None:
         """Serves from now on."""

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rankserve.server.scheduling.reservation import KvReservation
@@ -40,6 +41,10 @@ class ServerSettings(BaseSettings):
 
     token_file: Path | None = _setting("token_file")
     allow_unauthenticated: bool = _setting("allow_unauthenticated")
+    tls_certificate: Path | None = _setting("tls_certificate")
+    tls_key: Path | None = _setting("tls_key")
+    tls_client_ca: Path | None = _setting("tls_client_ca")
+    reflection: Literal["admin", "all", "off"] = _setting("reflection")
 
     policy: str = _setting("policy")
     ageing_tokens_per_s: float = _setting("ageing_tokens_per_s", ge=0)
@@ -76,6 +81,9 @@ class ServerSettings(BaseSettings):
     refuse_late: bool = _setting("refuse_late")
     shed: bool = _setting("shed")
     max_stream_events: int = _setting("max_stream_events", ge=1)
+    max_open_streams: int = _setting("max_open_streams", ge=1)
+    max_open_streams_per_caller: int = _setting("max_open_streams_per_caller", ge=1)
+    max_metadata_bytes: int = _setting("max_metadata_bytes", ge=1 << 10, le=1 << 20)
     slow_client_s: float = _setting("slow_client_s", gt=0, le=_DAY_S)
     flush_interval_ms: float = _setting("flush_interval_ms", ge=0, le=60_000)
 
@@ -88,6 +96,14 @@ class ServerSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
     log_format: Literal["auto", "json", "console"] = _setting("log_format")
     request_log: bool = _setting("request_log")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _takes_no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        default = SETTINGS[str(info.field_name)].default
+        if isinstance(value, bool) and not isinstance(default, bool):
+            raise PydanticCustomError("unexpected_boolean", "should not be true or false")
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -69,7 +69,7 @@ def load_settings(options: Mapping[str, object], config: Path | None = None) -> 
     origins = {
         **dict.fromkeys(in_file, str(config)),
         **{name: variable_name(name) for name in in_environment},
-        **{name: option_name(name) for name in options},
+        **{name: option_name(name, value) for name, value in options.items()},
     }
     try:
         settings = ServerSettings.model_validate({**in_file, **in_environment, **options})

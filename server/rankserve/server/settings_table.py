@@ -46,9 +46,9 @@ class Setting:
         return str(self.default)
 
 
-def option_name(name: str) -> str:
-    """The option of `rankserve serve` for a setting."""
-    return "--" + name.replace("_", "-")
+def option_name(name: str, value: object = None) -> str:
+    """The option of `rankserve serve` for a setting, or for turning it off."""
+    return ("--no-" if value is False else "--") + name.replace("_", "-")
 
 
 def variable_name(name: str) -> str:
@@ -81,10 +81,38 @@ SETTINGS = {
         unset="the engine's own alone",
     ),
     "token_file": Setting(
-        Topic.SECURITY, "FILE", None, "File with the token that callers must send.", unset="no token"
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "File with the token that callers must send, or (.toml) several with roles and tenants. Read again"
+        " when it changes.",
+        unset="no token",
     ),
     "allow_unauthenticated": Setting(
         Topic.SECURITY, "BOOLEAN", False, "Listen beyond loopback without a token."
+    ),
+    "tls_certificate": Setting(
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "PEM file with the server's certificate and its chain: serve TLS. Read again when it changes.",
+        unset="no TLS",
+    ),
+    "tls_key": Setting(
+        Topic.SECURITY, "FILE", None, "PEM file with the certificate's private key.", unset="no TLS"
+    ),
+    "tls_client_ca": Setting(
+        Topic.SECURITY,
+        "FILE",
+        None,
+        "PEM file with the authorities whose certificates callers must show (mutual TLS).",
+        unset="callers need no certificate",
+    ),
+    "reflection": Setting(
+        Topic.SECURITY,
+        "admin|all|off",
+        "admin",
+        "Who may ask what methods there are: with tokens, those with the role admin; all; or nobody.",
     ),
     "policy": Setting(
         Topic.SCHEDULING,
@@ -193,7 +221,7 @@ SETTINGS = {
         Topic.ENGINE, "BOOLEAN", False, "Accept recorded answer lengths (replay_* fields) from clients."
     ),
     "max_waiting": Setting(
-        Topic.LIMITS, "REQUESTS", 10_000, "Most requests that wait; one more is refused, or see --shed."
+        Topic.LIMITS, "REQUESTS", 10_000, "Most requests that wait; more are refused, or see shed."
     ),
     "max_waiting_bytes": Setting(
         Topic.LIMITS, "BYTES", 256 << 20, "Most bytes of text that wait; what exceeds them is refused."
@@ -229,6 +257,15 @@ SETTINGS = {
         "EVENTS",
         16_384,
         "Events that may wait for the client of a stream; while there are more, nothing is read from it.",
+    ),
+    "max_open_streams": Setting(
+        Topic.LIMITS, "STREAMS", 8_000, "Most streaming calls that are open; one more is refused."
+    ),
+    "max_open_streams_per_caller": Setting(
+        Topic.LIMITS, "STREAMS", 4_000, "Most streaming calls of one token that are open."
+    ),
+    "max_metadata_bytes": Setting(
+        Topic.LIMITS, "BYTES", 16 << 10, "Most bytes of metadata that a call may carry."
     ),
     "slow_client_s": Setting(
         Topic.LIMITS,
