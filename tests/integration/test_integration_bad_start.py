@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.damage import DAMAGES, flip_a_byte, leave_no_manifest
 from support.server_process import StartServer, environment, serve_command
+from support.tls import Authority
 from support.toy_ranker import publish
 
 
@@ -32,6 +33,8 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
         (["--preemption", "always"], ("--preemption", "'off', 'recompute' or 'swap'")),
         (["--preemption-margin", "-1"], ("--preemption-margin", "greater than or equal to 0")),
         (["--kv-reservation", "all"], ("--kv-reservation", "'none', 'predicted' or 'max'")),
+        (["--reflection", "some"], ("--reflection", "'admin', 'all' or 'off'")),
+        (["--max-metadata-bytes", "10"], ("--max-metadata-bytes", "1024")),
         (["--profile", "nope"], ("'nope'", "a100-llama3-8b", "h100-llama3-70b-tp4")),
         (["--engine", "nope"], ("'nope'", "there are: ", "simulated")),
         (["--time-scale", "0"], ("--time-scale", "greater than 0")),
@@ -97,11 +100,34 @@ def test_what_needs_lengths_with_a_version_that_predicts_none(
     assert_refuses_to_start("--repository", str(own_repository), "--ranker", "plain", *options, says=says)
 
 
+def test_a_token_file_that_is_wrong_without_a_word_of_it(repository: Path, tmp_path: Path) -> None:
+    token_file = tmp_path / "tokens.toml"
+    token_file.write_text('[[token]]\nname = "a"\ntoken = "hunter2-hunter2-hunter2"\nrole = ["submit"]')
+    options = ("--repository", str(repository), "--token-file", str(token_file))
+    assert_refuses_to_start(*options, says=("[[token]] 1", "roles"))
+
+
 def test_a_token_too_short_to_be_a_secret(repository: Path, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text("hunter2\n")
     options = ("--repository", str(repository), "--token-file", str(token_file))
     assert_refuses_to_start(*options, says=("at least 16 characters",))
+
+
+def test_tls_options_that_do_not_fit_each_other(repository: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = (str(path) for path in authority.issue(tmp_path))
+    ca = str(authority.write_ca(tmp_path))
+    other = str(Authority().issue(tmp_path / "other")[1])
+    for options, says in (
+        (["--tls-certificate", certificate], "both --tls-certificate and --tls-key"),
+        (["--tls-key", key], "both --tls-certificate and --tls-key"),
+        (["--tls-client-ca", ca], "--tls-client-ca needs"),
+        (["--tls-certificate", certificate, "--tls-key", other], "belongs to another certificate"),
+        (["--tls-certificate", certificate, "--tls-key", f"{key}x"], "No such file"),
+        (["--host", "0.0.0.0", "--tls-certificate", certificate, "--tls-key", key], "--token-file FILE"),
+    ):
+        assert_refuses_to_start("--repository", str(repository), *options, says=(says,))
 
 
 def test_a_port_in_use(repository: Path) -> None:

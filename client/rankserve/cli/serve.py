@@ -38,6 +38,8 @@ def serve(
 
     Stops on SIGTERM or Ctrl-C after its running requests have finished.
     """
+    # Else gRPC prints a line, in its own format, for every TLS handshake that fails. Read as it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     with needs_extra("server"):
         import asyncio
 
@@ -68,6 +70,7 @@ def serve(
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
+                        "operations": listening.operations_address,
                     }
                 )
             )
@@ -77,6 +80,8 @@ def serve(
                 f"rankserve listens on {listening.address}{http}: policy {listening.policy},"
                 f" engine {listening.engine}, ranker {listening.ranker_version}. Ctrl-C stops it."
             )
+            if listening.operations_address:
+                print(f"Live page and metrics: http://{listening.operations_address}/")
         sys.stdout.flush()
 
     try:

@@ -5,7 +5,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -89,9 +88,9 @@ class HttpServer:
         host: str,
         port: int,
         *,
-        certificate_file: Path | None = None,
-        key_file: Path | None = None,
-        client_ca_file: Path | None = None,
+        certificate_file: str | None = None,
+        key_file: str | None = None,
+        client_ca_file: str | None = None,
         slow_client_s: float = 30.0,
         on_slow_client: Callable[[], None] = lambda: None,
     ) -> None:
@@ -110,20 +109,20 @@ class HttpServer:
             server_header=False,
             ssl_certfile=certificate_file,
             ssl_keyfile=key_file,
-            ssl_ca_certs=None if client_ca_file is None else str(client_ca_file),
-            ssl_cert_reqs=ssl.CERT_NONE if client_ca_file is None else ssl.CERT_REQUIRED,
+            ssl_ca_certs=client_ca_file,
+            ssl_cert_reqs=2 if client_ca_file else 0,
             timeout_graceful_shutdown=5,
             http=_Protocol,
         )
         self.config.slow_client_s = slow_client_s
         self.config.on_slow_client = on_slow_client
-        self.config.load()
         self._server = _Server(self.config)
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def tls(self) -> ssl.SSLContext | None:
-        """What it speaks TLS with; a certificate loaded into it holds for new connections."""
+    def tls_context(self) -> ssl.SSLContext | None:
+        """That of connections to come; None without TLS."""
+        if not self.config.loaded:
+            self.config.load()
         return self.config.ssl
 
     def start(self) -> None:

@@ -41,6 +41,7 @@ class ServerSettings(BaseSettings):
 
     token_file: Path | None = _setting("token_file")
     allow_unauthenticated: bool = _setting("allow_unauthenticated")
+    metrics_open: bool = _setting("metrics_open")
     tls_certificate: Path | None = _setting("tls_certificate")
     tls_key: Path | None = _setting("tls_key")
     tls_client_ca: Path | None = _setting("tls_client_ca")
@@ -93,6 +94,10 @@ class ServerSettings(BaseSettings):
     drain_timeout_s: float = _setting("drain_timeout_s", ge=0, le=_DAY_S)
     drain_notice_s: float = _setting("drain_notice_s", ge=0, le=_DAY_S)
 
+    operations_port: int | None = _setting("operations_port", ge=0, le=65535)
+    operations_host: str = _setting("operations_host", min_length=1)
+    tau_window: int = _setting("tau_window", ge=2, le=100_000)
+    traces: bool = _setting("traces")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
     log_format: Literal["auto", "json", "console"] = _setting("log_format")
     request_log: bool = _setting("request_log")

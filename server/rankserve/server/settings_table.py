@@ -91,6 +91,7 @@ SETTINGS = {
     "allow_unauthenticated": Setting(
         Topic.SECURITY, "BOOLEAN", False, "Listen beyond loopback without a token."
     ),
+    "metrics_open": Setting(Topic.SECURITY, "BOOLEAN", False, "Show /metrics to callers without a token."),
     "tls_certificate": Setting(
         Topic.SECURITY,
         "FILE",
@@ -298,6 +299,31 @@ SETTINGS = {
         "SECONDS",
         0.0,
         "On SIGTERM, seconds of NOT_SERVING health before requests are refused.",
+    ),
+    "operations_port": Setting(
+        Topic.OPERATIONS,
+        "PORT",
+        None,
+        "Port of the live page, /metrics, /healthz and /readyz; 0 takes a free one.",
+        unset="closed",
+    ),
+    "operations_host": Setting(
+        Topic.OPERATIONS,
+        "ADDRESS",
+        "127.0.0.1",
+        "Address of that port. The page shows request ids and tenants: keep it inside.",
+    ),
+    "tau_window": Setting(
+        Topic.OPERATIONS,
+        "REQUESTS",
+        1_000,
+        "Finished requests of a ranker version on which its Kendall's tau in service is measured.",
+    ),
+    "traces": Setting(
+        Topic.OPERATIONS,
+        "BOOLEAN",
+        False,
+        "Export a trace of each request over OTLP, as the OTEL_* variables say.",
     ),
     "log_level": Setting(
         Topic.OPERATIONS, "debug|info|warning|error", "info", "Least severe lines that are logged."

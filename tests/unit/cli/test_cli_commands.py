@@ -10,7 +10,19 @@ pytest.importorskip("pydantic", reason="needs the extra server: pip install 'ran
 
 from rankserve.cli.main import app
 
-COMMANDS = ("demo", "train", "evaluate", "export", "models", "serve", "load", "simulate", "report", "collect")
+COMMANDS = (
+    "demo",
+    "train",
+    "evaluate",
+    "export",
+    "models",
+    "serve",
+    "health",
+    "load",
+    "simulate",
+    "report",
+    "collect",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -52,13 +52,18 @@ class Access:
                 remedy="give --tls-certificate and --tls-key, unless a proxy in front speaks TLS",
             )
 
-    def make_server(self) -> grpc.aio.Server:
-        """The gRPC server, without services. To be called where its event loop runs."""
+    def make_server(self, *more: grpc.aio.ServerInterceptor) -> grpc.aio.Server:
+        """The gRPC server, without services. To be called where its event loop runs.
+
+        Args:
+            more: interceptors of calls that were let in.
+        """
         keep_values_out_of_library_logs(asyncio.get_running_loop())
         interceptors = [
             CallerInterceptor(self.tokens, self._settings.reflection),
             OpenStreamsInterceptor(self.streams),
             MalformedMessageInterceptor(),
+            *more,
         ]
         return make_server(self.tokens, interceptors, _grpc_options(self._settings))
 
@@ -101,13 +106,28 @@ def _check(settings: "ServerSettings") -> None:
     if settings.tls_client_ca is not None and settings.tls_certificate is None:
         raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key beside it")
     guarded = settings.token_file is not None or settings.tls_client_ca is not None
-    hosts = [settings.host, settings.http_host or settings.host]
-    exposed = [host for host in hosts if not is_loopback(host)]
-    if not guarded and exposed and not settings.allow_unauthenticated:
-        raise ValueError(
-            f"listening on {exposed[0]} lets anyone on the network in: give --token-file FILE,"
-            " or --allow-unauthenticated if that is meant"
-        )
+    if guarded or settings.allow_unauthenticated:
+        return
+    for host in _hosts(settings):
+        if not is_loopback(host):
+            raise ValueError(
+                f"listening on {host} lets anyone on the network in: give --token-file FILE,"
+                " or --allow-unauthenticated if that is meant"
+            )
+
+
+def _hosts(settings: "ServerSettings") -> list[str]:
+    hosts = [settings.host]
+    if settings.http_port is not None:
+        hosts.append(http_host(settings))
+    if settings.operations_port is not None:
+        hosts.append(settings.operations_host)
+    return hosts
+
+
+def http_host(settings: "ServerSettings") -> str:
+    """Where the OpenAI-compatible API listens."""
+    return settings.http_host or settings.host
 
 
 def _grpc_options(settings: "ServerSettings") -> list[tuple[str, int]]:

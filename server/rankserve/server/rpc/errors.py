@@ -80,3 +80,11 @@ async def abort(context: aio.ServicerContext[object, object], error: Exception) 
     """Ends the call with the error's status."""
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def reason_of(error: Exception) -> str:
+    """Its ErrorInfo.reason. Raises KeyError if the error is not in the table."""
+    for kind, _, reason in _TABLE:
+        if isinstance(error, kind):
+            return reason
+    raise KeyError(type(error))

@@ -230,7 +230,7 @@ class SchedulerService(SchedulerServiceServicer):
                     async with asyncio.timeout(self._settings.slow_client_s):
                         await context.write(message)
                 except TimeoutError:
-                    self._stats.slow_clients += 1
+                    self._stats.slow_client()
                     stream.break_off()
                     return SlowClient(self._settings.slow_client_s)
                 await asyncio.sleep(pause_s)

@@ -13,6 +13,7 @@ from rankserve.server.scheduling.band import Band
 from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.lane import Entries, Lane
 from rankserve.server.scheduling.policies import BucketPolicy, Policy
+from rankserve.server.scheduling.preview import Preview
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
@@ -218,6 +219,14 @@ class RankedQueue:
                 smaller += len([True for entry in sampled if entry < place])
         whole = stride == 1 and len(lanes) == len(own.lanes)
         return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
+
+    def preview(self, now_s: float, step: int) -> Iterator[Request]:
+        """The waiting requests in the order in which they would start now; see `preview`.
+
+        Take from it what is needed at once: it must not outlive a change of the queue.
+        """
+        preview = Preview(self._starvation, self._fair_share, now_s, step)
+        return (request for band in self._order for request in preview.of(band))
 
     def last(self) -> Request | None:
         """A request far from its turn: of the worst band and its tenant with the most waiting; O(1).

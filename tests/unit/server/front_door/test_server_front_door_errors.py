@@ -20,7 +20,7 @@ EXPECTED = {
     errors.RequestIdInUse("a"): (409, "invalid_request_error", "request_id_in_use"),
     errors.RequestNotFound("a"): (404, "not_found_error", "request_not_found"),
     errors.NotAuthenticated(): (401, "authentication_error", "unauthenticated"),
-    errors.TooManyStreams(5, "of this server"): (429, "rate_limit_error", "too_many_streams"),
+    errors.TooManyStreams(5, "in all"): (429, "rate_limit_error", "too_many_streams"),
     errors.NotPermitted("no"): (403, "permission_error", "not_permitted"),
     errors.QueueFull("full", 2.5): (429, "rate_limit_error", "queue_full"),
     errors.QuotaExceeded("a", "1 request", 2.5): (429, "rate_limit_error", "quota_exceeded"),

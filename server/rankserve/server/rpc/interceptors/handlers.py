@@ -12,10 +12,16 @@ from rankserve.server.rpc.errors import abort
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
-def refusal(error: RequestError) -> Any:
-    """A handler that ends the call with the error, whatever the method's kind, before it reads anything."""
+def refusal(error: RequestError, on_refusal: Callable[[str], None]) -> Any:
+    """A handler that ends the call with the error, whatever the method's kind, before it reads anything.
+
+    Args:
+        error: one of the error table.
+        on_refusal: called with the address of the client.
+    """
 
     async def refuse(_requests: Any, context: Any) -> AsyncIterator[Any]:
+        on_refusal(context.peer())
         await abort(context, error)
         yield
 
