@@ -131,7 +131,7 @@ async def test_what_is_written_is_sent_at_once() -> None:
             delays.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     server = HttpServer(application.starlette, "127.0.0.1", 0)
-    server.config.http_protocol_class = Spy
+    server.config.http = Spy
     server.start()
     client = await connect(server.port, "/hello")
     assert b"200 OK" in await asyncio.get_running_loop().sock_recv(client, 1 << 16)
