@@ -1,7 +1,7 @@
 """Promise: a full queue refuses exactly what it has no room for, at once, and overload costs no memory.
 
-Submitting Q + slots + K requests at once gives K refusals. Ten times more load than is served, for 5 s (60 s by
-`make promises`), leaves memory flat and the wait of those that are accepted as it is with a full queue.
+Submitting Q + slots + K requests at once gives K refusals. Ten times more load than is served, for 5 s (60 s
+by `make promises`), leaves memory flat and the wait of those that are accepted as it is with a full queue.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from support.messages import code, inference, reason, retry_delay_s
 from support.promises import FULL, note
 from support.server_process import Connection, StartServer
 from support.submit_stream import SubmitStream
+
+from rankserve.v1 import scheduler_pb2 as pb
 
 QUEUE, SLOTS = 200, 8
 OVERLOAD_S = 60.0 if FULL else 5.0
@@ -111,8 +113,6 @@ async def _offering(
     call = connection.scheduler.Submit()
 
     async def send() -> None:
-        from rankserve.v1 import scheduler_pb2 as pb
-
         next_s = time.perf_counter()
         while going:
             batch = []
