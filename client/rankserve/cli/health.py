@@ -81,7 +81,9 @@ def _channel(
     if server_name is not None:
         options.append(("grpc.ssl_target_name_override", server_name))
     credentials = grpc.ssl_channel_credentials(
-        ca.read_bytes(), key and key.read_bytes(), certificate and certificate.read_bytes()
+        ca.read_bytes(),
+        None if key is None else key.read_bytes(),
+        None if certificate is None else certificate.read_bytes(),
     )
     return grpc.secure_channel(address, credentials, options)
 

@@ -61,9 +61,11 @@ class AnswerText:
 
     @classmethod
     def restore(cls, text: str, tokens: int, boundaries: bytes) -> "AnswerText":
-        """A closed answer from its parts."""
-        numbers = struct.unpack(f"<{len(boundaries) // 4}I", boundaries)
-        half = len(numbers) // 2
+        """A closed answer from its parts. Raises ValueError if they are not those of one."""
+        if len(boundaries) % 8:
+            raise ValueError(f"{len(boundaries)} bytes are no boundaries")
+        half = len(boundaries) // 8
+        numbers = struct.unpack(f"<{2 * half}I", boundaries)
         answer = cls()
         answer.tokens = tokens
         answer._pieces = [text]

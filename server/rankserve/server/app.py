@@ -218,7 +218,9 @@ class _Server:
             return ""
         tokens = self._access.tokens
         find = None if tokens is None else tokens.find
-        application = front_door(self._dispatcher, self._lifecycle, self._stats, settings, find)
+        application = front_door(
+            self._dispatcher, self._lifecycle, self._stats, self._access.streams, settings, find
+        )
         if self._tracing is not None:
             application.add_middleware(self._tracing.middleware)
         host = http_host(settings)

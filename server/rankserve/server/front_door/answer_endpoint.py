@@ -22,6 +22,8 @@ from rankserve.server.front_door.served_models import ServedModels
 from rankserve.server.front_door.translation import as_parameter, body_to_spec, new_request_id
 from rankserve.server.front_door.unsupported import refuse_unsupported
 from rankserve.server.requests import RequestSpec
+from rankserve.server.rpc.interceptors.open_streams import OpenStreams
+from rankserve.server.rpc.request_ids import bind_id
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.settings import ServerSettings
 
@@ -32,7 +34,7 @@ class AnswerEndpoint:
     Args:
         kind: of body.
         answer_format: of answers.
-        dispatcher, settings, stats: the server's.
+        dispatcher, settings, stats, streams: the server's.
         bodies, models: shared by the endpoints.
         keep_alive_s: longest silence of a stream.
     """
@@ -44,6 +46,7 @@ class AnswerEndpoint:
         dispatcher: Dispatcher,
         settings: ServerSettings,
         stats: StatsSource,
+        streams: OpenStreams,
         bodies: BodyReader,
         models: ServedModels,
         keep_alive_s: float,
@@ -53,6 +56,7 @@ class AnswerEndpoint:
         self._dispatcher = dispatcher
         self._settings = settings
         self._stats = stats
+        self._streams = streams
         self._bodies = bodies
         self._models = models
         self._keep_alive_s = keep_alive_s
@@ -60,7 +64,7 @@ class AnswerEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         check_may_submit()
         request = Request(scope, receive)
-        with suppress(ClientDisconnect):
+        with suppress(ClientDisconnect), self._streams.hold():
             fields = await self._bodies.read(request)
             refuse_unsupported(fields)
             body = parse_body(self._kind, fields)
@@ -70,6 +74,7 @@ class AnswerEndpoint:
                 format=self._format,
                 include_usage=body.include_usage,
             )
+            bind_id(asked.request_id)
             spec = self._to_spec(body, asked.request_id)
             # From here on it is an id, which the response may repeat.
             request.state.request_id = asked.request_id

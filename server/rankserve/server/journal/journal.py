@@ -130,7 +130,11 @@ class SqliteJournal:
             if not await self._write(batch):
                 return
             for act in acts:
-                act()
+                try:
+                    act()
+                except Exception:
+                    # Of one request; the others must not wait forever for it.
+                    log.exception("journal_act_failed")
             if self._closing and not self._wake.is_set():
                 return
 
@@ -140,9 +144,14 @@ class SqliteJournal:
         while True:
             try:
                 await loop.run_in_executor(self._thread, self._store.write, batch)
-            except sqlite3.Error as error:
+            except Exception as error:
                 if not self.failure:
-                    log.error("journal_failed", path=str(self._store.path), reason=str(error))
+                    log.error(
+                        "journal_failed",
+                        path=str(self._store.path),
+                        reason=str(error),
+                        exc_info=not isinstance(error, sqlite3.Error),
+                    )
                 self._change(f"the journal cannot be written: {error}")
                 if self._closing:
                     return False

@@ -116,22 +116,30 @@ class JournalStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = _lock(path)
+        # A link must not give one file two locks.
+        self.path = path.resolve()
+        self._lock = _lock(self.path)
         try:
-            self._connection = _open(path)
+            self._connection = _open(self.path)
         except sqlite3.DatabaseError as error:
             os.close(self._lock)
-            raise JournalError(
-                f"journal {path} cannot be opened ({error}). If it is damaged, move it and its -wal and -shm"
-                " files away (its requests are lost) or restore them; then start again"
-            ) from error
+            raise _damaged(self.path, error) from error
         except BaseException:
             os.close(self._lock)
             raise
 
     def entries(self) -> Iterator[Entry]:
-        """Every request in it, in the order of acceptance."""
+        """Every request in it, in the order of acceptance.
+
+        Raises:
+            JournalError: it is damaged.
+        """
+        try:
+            yield from self._entries()
+        except (sqlite3.Error, ValueError) as error:
+            raise _damaged(self.path, error) from error
+
+    def _entries(self) -> Iterator[Entry]:
         pieces: dict[int, list[tuple[int, int, str]]] = {}
         for number, first, count, text in self._connection.execute(
             "SELECT number, first, count, text FROM tokens ORDER BY number, first"
@@ -163,6 +171,8 @@ class JournalStore:
         gone = set(batch.forgotten)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
+            # First, since a request that is accepted may have the id of one that is forgotten.
+            self._delete(_FORGET, gone)
             self._insert(_ACCEPT, ((n, i, t, body) for n, i, t, body in batch.accepted))
             self._insert(
                 _TOKENS,
@@ -179,10 +189,7 @@ class JournalStore:
                     for number, time, outcome, text, boundaries in batch.ended
                 ),
             )
-            if ended or gone:
-                self._connection.execute(_DROP_TOKENS, (orjson.dumps(list(ended | gone)).decode(),))
-            if gone:
-                self._connection.execute(_FORGET, (orjson.dumps(list(gone)).decode(),))
+            self._delete(_DROP_TOKENS, ended | gone)
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -194,9 +201,14 @@ class JournalStore:
         self._connection.close()
         os.close(self._lock)
 
+    def _delete(self, statement: str, numbers: set[int]) -> None:
+        if numbers:
+            self._connection.execute(statement, (orjson.dumps(list(numbers)).decode(),))
+
     def _insert(self, statement: str, rows: Iterator[tuple[object, ...]]) -> None:
         """Runs a statement on rows whose bytes are passed as one blob, by place and length."""
-        packed, blob = [], bytearray()
+        # Never empty: SQLite takes an empty one for NULL.
+        packed, blob = [], bytearray(1)
         for row in rows:
             values: list[object] = []
             for value in row:
@@ -208,6 +220,13 @@ class JournalStore:
             packed.append(values)
         if packed:
             self._connection.execute(statement, (orjson.dumps(packed).decode(), blob))
+
+
+def _damaged(path: Path, error: Exception) -> JournalError:
+    return JournalError(
+        f"journal {path} cannot be read ({error}). If it is damaged, move it and its -wal and -shm files away"
+        " (its requests are lost) or restore them; then start again"
+    )
 
 
 def _lock(path: Path) -> int:
@@ -224,7 +243,10 @@ def _lock(path: Path) -> int:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, _FLAGS, 0o600))
+    try:
+        os.close(os.open(path, _FLAGS, 0o600))
+    except OSError as error:
+        raise JournalError(f"journal {path} cannot be written: {error.strerror}") from error
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
     try:
         _prepare(connection, path)

@@ -249,6 +249,10 @@ class RankedQueue:
                 self._band(priority).lane(tenant).counter = lane.counter
             self._bands[priority].turns.last_counter = before._bands[priority].turns.last_counter
 
+    def served(self, request: Request) -> float:
+        """What the tenant of a request was served so far."""
+        return self._lane(request).counter
+
     def check_integrity(self) -> None:
         """Raises RuntimeError if the queue's books contradict each other."""
         if sorted(band for band in self._bands.values() if band.busy_lanes) != self._order:

@@ -89,7 +89,8 @@ class Scheduler:
         self.policy = policy
         self._use(policy)
         self._queue.carry_turns(before)
-        for request in waiting:
+        # Who joins is lifted to the level of the least served that waits, so those come first.
+        for request in sorted(waiting, key=self._queue.served):
             request.ageing = 0.0
             if self._bound is not None:
                 self._bound.queued(request, now_s)

@@ -141,6 +141,14 @@ class ServerMachine(RuleBasedStateMachine):
             [(r, offset - r.score, r.expected_tokens + offset, r.expected_tokens_p90) for r in live]
         )
 
+    @rule(policy=st.sampled_from(list(BUILT_IN)))
+    def set_policy(self, policy: str) -> None:
+        scheduler = self.server.scheduler
+        waiting = {request.id for request in scheduler.waiting_requests()}
+        scheduler.set_policy(make_policy(policy), self.server.now_s)
+        assert scheduler.policy.name == policy
+        assert {request.id for request in scheduler.waiting_requests()} == waiting
+
     @invariant()
     def books_balance(self) -> None:
         if not hasattr(self, "server"):
@@ -154,6 +162,9 @@ class ServerMachine(RuleBasedStateMachine):
         if not server.scheduler.running:
             assert server.batch.kv.used == 0
         waiting = server.scheduler.waiting_requests()
+        last = server.scheduler.last_waiting()
+        assert (last is None) == (not waiting)
+        assert last is None or (last in waiting and last.priority == max(r.priority for r in waiting))
         if len(waiting) <= 16:
             places = [server.scheduler.place(r, server.now_s) for r in waiting]
             assert sorted(places) == list(range(len(waiting)))
