@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.damage import DAMAGES, flip_a_byte, leave_no_manifest
 from support.server_process import StartServer, environment, serve_command
+from support.tls import Authority
 from support.toy_ranker import publish
 
 
@@ -32,6 +33,8 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
         (["--preemption", "always"], ("--preemption", "'off', 'recompute' or 'swap'")),
         (["--preemption-margin", "-1"], ("--preemption-margin", "greater than or equal to 0")),
         (["--kv-reservation", "all"], ("--kv-reservation", "'none', 'predicted' or 'max'")),
+        (["--reflection", "some"], ("--reflection", "'admin', 'all' or 'off'")),
+        (["--max-metadata-bytes", "10"], ("--max-metadata-bytes", "1024")),
         (["--profile", "nope"], ("'nope'", "a100-llama3-8b", "h100-llama3-70b-tp4")),
         (["--engine", "nope"], ("'nope'", "there are: ", "simulated")),
         (["--time-scale", "0"], ("--time-scale", "greater than 0")),
@@ -40,12 +43,29 @@ def assert_refuses_to_start(*options: str, says: tuple[str, ...]) -> None:
         (["--ranker", "toy", "--ranker-version", "9"], ("toy/9", "there are toy/1")),
         (["--ranker-provider", "NopeExecutionProvider"], ("NopeExecutionProvider", "CPUExecutionProvider")),
         (["--host", "0.0.0.0"], ("0.0.0.0", "--token-file", "--allow-unauthenticated")),
+        (
+            ["--http-port", "0", "--http-host", "0.0.0.0"],
+            ("0.0.0.0", "--token-file", "--allow-unauthenticated"),
+        ),
         (["--token-file", "no-such-file"], ("no-such-file",)),
+        (["--port", "abc"], ("--port", "'abc'", "valid integer")),
+        (["--config", "no-such-file"], ("no-such-file",)),
     ],
     ids=lambda value: value[0].lstrip("-") if isinstance(value, list) else "",
 )
 def test_options_that_cannot_be(repository: Path, options: list[str], says: tuple[str, ...]) -> None:
     assert_refuses_to_start("--repository", str(repository), *options, says=says)
+
+
+def test_a_setting_that_is_not_known(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "rankserve.toml"
+    config.write_text("max_waitin = 5\n", encoding="utf-8")
+    options = ("--repository", str(repository), "--config", str(config))
+    assert_refuses_to_start(*options, says=(str(config), "max_waitin:", "closest is max_waiting"))
+    monkeypatch.setenv("RANKSERVE_POLICYS", "fcfs")
+    assert_refuses_to_start(*options[:2], says=("RANKSERVE_POLICYS:", "closest is RANKSERVE_POLICY"))
 
 
 @pytest.mark.parametrize("damage", [flip_a_byte, leave_no_manifest])
@@ -80,11 +100,34 @@ def test_what_needs_lengths_with_a_version_that_predicts_none(
     assert_refuses_to_start("--repository", str(own_repository), "--ranker", "plain", *options, says=says)
 
 
+def test_a_token_file_that_is_wrong_without_a_word_of_it(repository: Path, tmp_path: Path) -> None:
+    token_file = tmp_path / "tokens.toml"
+    token_file.write_text('[[token]]\nname = "a"\ntoken = "hunter2-hunter2-hunter2"\nrole = ["submit"]')
+    options = ("--repository", str(repository), "--token-file", str(token_file))
+    assert_refuses_to_start(*options, says=("[[token]] 1", "roles"))
+
+
 def test_a_token_too_short_to_be_a_secret(repository: Path, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text("hunter2\n")
     options = ("--repository", str(repository), "--token-file", str(token_file))
     assert_refuses_to_start(*options, says=("at least 16 characters",))
+
+
+def test_tls_options_that_do_not_fit_each_other(repository: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = (str(path) for path in authority.issue(tmp_path))
+    ca = str(authority.write_ca(tmp_path))
+    other = str(Authority().issue(tmp_path / "other")[1])
+    for options, says in (
+        (["--tls-certificate", certificate], "both --tls-certificate and --tls-key"),
+        (["--tls-key", key], "both --tls-certificate and --tls-key"),
+        (["--tls-client-ca", ca], "--tls-client-ca needs"),
+        (["--tls-certificate", certificate, "--tls-key", other], "belongs to another certificate"),
+        (["--tls-certificate", certificate, "--tls-key", f"{key}x"], "No such file"),
+        (["--host", "0.0.0.0", "--tls-certificate", certificate, "--tls-key", key], "--token-file FILE"),
+    ):
+        assert_refuses_to_start("--repository", str(repository), *options, says=(says,))
 
 
 def test_a_port_in_use(repository: Path) -> None:

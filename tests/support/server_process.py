@@ -110,10 +110,15 @@ class StartServer(Protocol):
 
 
 class Connection:
-    """An asyncio channel to a server, with a stub for each service. An async context manager."""
+    """An asyncio channel to a server, with a stub for each service. An async context manager.
 
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    Args:
+        address: the server's.
+        channel: another than a plain one.
+    """
+
+    def __init__(self, address: str, channel: grpc.aio.Channel | None = None) -> None:
+        self.channel = channel or grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.scheduler = cast("SchedulerServiceAsyncStub", SchedulerServiceStub(self.channel))
         self.ranker = cast("RankerServiceAsyncStub", RankerServiceStub(self.channel))
 

@@ -110,6 +110,10 @@ class SubmitStream:
         for request in requests:
             await self._call.write(pb.SubmitRequest(request=request))
 
+    async def send_together(self, *requests: pb.InferenceRequest) -> None:
+        """Sends them in one message."""
+        await self._call.write(pb.SubmitRequest(requests=requests))
+
     async def until(self, condition: Callable[[History], bool]) -> None:
         """Waits until the history fulfils the condition.
 

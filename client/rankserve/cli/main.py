@@ -6,6 +6,7 @@ from rankserve.cli.collect import collect
 from rankserve.cli.demo import demo
 from rankserve.cli.evaluate import evaluate
 from rankserve.cli.export import export
+from rankserve.cli.health import health
 from rankserve.cli.load import load
 from rankserve.cli.models import models_app
 from rankserve.cli.profile import profile_app
@@ -27,6 +28,7 @@ app.command()(evaluate)
 app.command()(export)
 app.add_typer(models_app, name="models")
 app.command()(serve)
+app.command()(health)
 app.command()(load)
 app.command()(simulate)
 app.command()(report)

@@ -82,8 +82,10 @@ def running_server(options: Mapping[str, object]) -> Iterator[str]:
             command.append("--" + name.replace("_", "-"))
             command += [] if value is True else [str(value)]
     with tempfile.TemporaryFile("w+") as log:
+        # What is measured must not depend on settings that somebody's environment holds for another server.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RANKSERVE_")}
         # One thread of BLAS and of the ranker: the load generator needs the other core.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment["OMP_NUM_THREADS"] = "1"
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
         )

@@ -5,8 +5,9 @@
 """
 
 from rankserve.client._client import AsyncSchedulerClient
-from rankserve.client._config import Limits, Timeout, TlsConfig
+from rankserve.client._config import Limits, Retry, Timeout, TlsConfig
 from rankserve.client._exceptions import (
+    Aborted,
     AlreadyExists,
     Cancelled,
     ConnectionFailed,
@@ -18,6 +19,7 @@ from rankserve.client._exceptions import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    QuotaViolation,
     RankServeError,
     ResourceExhausted,
     Unauthenticated,
@@ -25,34 +27,44 @@ from rankserve.client._exceptions import (
     Unimplemented,
 )
 from rankserve.client._options import RequestOptions
+from rankserve.client._resilient import AsyncResilientSubmitStream
+from rankserve.client._server_types import (
+    Activation,
+    PolicyChange,
+    PromptScore,
+    RankerAccuracy,
+    RankerVersionInfo,
+    RequestSummary,
+    Scores,
+    ServerState,
+    Stats,
+)
 from rankserve.client._stream import AsyncSubmitStream
 from rankserve.client._sync import SchedulerClient
+from rankserve.client._sync_resilient import ResilientSubmitStream
 from rankserve.client._sync_stream import SubmitStream
 from rankserve.client._types import (
     Accepted,
-    Activation,
     ChatMessage,
     Completion,
     Event,
     Failed,
     Finished,
     FinishReason,
-    PromptScore,
     Queued,
-    RankerVersionInfo,
     Request,
     RequestState,
     RequestStatus,
-    Scores,
-    Stats,
     Timing,
     Tokens,
 )
 
 __all__ = [
+    "Aborted",
     "Accepted",
     "Activation",
     "AlreadyExists",
+    "AsyncResilientSubmitStream",
     "AsyncSchedulerClient",
     "AsyncSubmitStream",
     "Cancelled",
@@ -72,17 +84,24 @@ __all__ = [
     "Limits",
     "NotFound",
     "PermissionDenied",
+    "PolicyChange",
     "PromptScore",
     "Queued",
+    "QuotaViolation",
     "RankServeError",
+    "RankerAccuracy",
     "RankerVersionInfo",
     "Request",
     "RequestOptions",
     "RequestState",
     "RequestStatus",
+    "RequestSummary",
+    "ResilientSubmitStream",
     "ResourceExhausted",
+    "Retry",
     "SchedulerClient",
     "Scores",
+    "ServerState",
     "Stats",
     "SubmitStream",
     "Timeout",

@@ -1,7 +1,6 @@
 """Python values <-> protobuf messages."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from datetime import UTC
 from typing import Any
 
@@ -11,25 +10,20 @@ from rankserve.client._exceptions import InvalidRequest
 from rankserve.client._status import from_status
 from rankserve.client._types import (
     Accepted,
-    Activation,
     ChatMessage,
     Completion,
     Event,
     Failed,
     Finished,
     FinishReason,
-    PromptScore,
     Queued,
-    RankerVersionInfo,
     Request,
     RequestState,
     RequestStatus,
-    Scores,
-    Stats,
     Timing,
     Tokens,
 )
-from rankserve.v1 import ranker_pb2, scheduler_pb2
+from rankserve.v1 import scheduler_pb2
 
 FINISH_REASONS = {
     scheduler_pb2.FINISH_REASON_STOP: FinishReason.STOP,
@@ -170,44 +164,3 @@ def request_status_from_proto(response: scheduler_pb2.GetRequestResponse) -> Req
         else None,
         error=from_status(response.failure.status) if response.HasField("failure") else None,
     )
-
-
-def stats_from_proto(response: scheduler_pb2.GetStatsResponse) -> Stats:
-    return Stats(**{field.name: getattr(response, field.name) for field in fields(Stats)})
-
-
-def scores_from_proto(response: ranker_pb2.ScoreResponse) -> Scores:
-    return Scores(
-        scores=tuple(
-            PromptScore(
-                score.score,
-                score.expected_tokens_p50 if score.HasField("expected_tokens_p50") else None,
-                score.expected_tokens_p90 if score.HasField("expected_tokens_p90") else None,
-            )
-            for score in response.scores
-        ),
-        ranker_version=response.ranker_version,
-    )
-
-
-def ranker_version_from_proto(version: ranker_pb2.RankerVersion) -> RankerVersionInfo:
-    return RankerVersionInfo(
-        name=version.name,
-        version=version.version,
-        active=version.active,
-        problem=version.problem,
-        kendall_tau=version.kendall_tau if version.HasField("kendall_tau") else None,
-        precision=version.precision,
-        created_at=version.created_at,
-        base_model=version.base_model,
-    )
-
-
-def ranker_versions_from_proto(
-    response: ranker_pb2.ListRankerVersionsResponse,
-) -> tuple[RankerVersionInfo, ...]:
-    return tuple(map(ranker_version_from_proto, response.versions))
-
-
-def activation_from_proto(response: ranker_pb2.ActivateRankerVersionResponse) -> Activation:
-    return Activation(ranker_version_from_proto(response.active), response.rescored)

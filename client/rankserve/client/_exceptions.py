@@ -6,6 +6,7 @@ RankServeError
 ├── NotFound              no such request or ranker version
 ├── FailedPrecondition    the server's state does not allow it, such as a damaged ranker version
 ├── ResourceExhausted     a queue or a quota is full; try again after `retry_after_s`
+├── Aborted               a restart of the server lost what the answer went on from
 ├── DeadlineExceeded      the request's deadline or the client's timeout passed
 ├── Cancelled             the request was cancelled
 ├── Unauthenticated       no token, or one the server does not know
@@ -32,6 +33,14 @@ class FieldViolation:
     description: str
 
 
+@dataclass(slots=True, frozen=True)
+class QuotaViolation:
+    """One limit that was reached: whose it is, such as "tenant:a", and which."""
+
+    subject: str
+    description: str
+
+
 class RankServeError(Exception):
     """Base of every error of this package.
 
@@ -40,6 +49,7 @@ class RankServeError(Exception):
         reason: machine-readable cause, such as "DRAINING"; empty if the server gave none.
         retry_after_s: how long the server asks to wait before another try, or None.
         violations: the fields of the request that break a rule.
+        quotas: the limits that were reached, of whom.
     """
 
     default_code = grpc.StatusCode.UNKNOWN
@@ -52,12 +62,14 @@ class RankServeError(Exception):
         reason: str = "",
         retry_after_s: float | None = None,
         violations: tuple[FieldViolation, ...] = (),
+        quotas: tuple[QuotaViolation, ...] = (),
     ) -> None:
         super().__init__(message)
         self.code = code or self.default_code
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.violations = violations
+        self.quotas = quotas
 
 
 class InvalidRequest(RankServeError):
@@ -85,9 +97,15 @@ class FailedPrecondition(RankServeError):
 
 
 class ResourceExhausted(RankServeError):
-    """A queue or a quota is full. Try again after ``retry_after_s``."""
+    """A queue or a quota is full; ``quotas`` says whose. Try again after ``retry_after_s``."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Aborted(RankServeError):
+    """The server restarted amid the answer and could not go on from there. Submit it with a new id."""
+
+    default_code = grpc.StatusCode.ABORTED
 
 
 class DeadlineExceeded(RankServeError):
@@ -121,7 +139,7 @@ class Unimplemented(RankServeError):
 
 
 class Unavailable(RankServeError):
-    """The server cannot serve now. Try again, here or elsewhere."""
+    """The server cannot serve now; ``reason`` says why, such as "JOURNAL_FAILED". Try again or elsewhere."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
 

@@ -9,6 +9,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from rankserve.client._exceptions import (
+    Aborted,
     AlreadyExists,
     Cancelled,
     ConnectionFailed,
@@ -20,6 +21,7 @@ from rankserve.client._exceptions import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    QuotaViolation,
     RankServeError,
     ResourceExhausted,
     Unauthenticated,
@@ -29,6 +31,9 @@ from rankserve.client._exceptions import (
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
+# What grpc says of a call that this side cancelled; any other such call was cut by a server that stops.
+CANCELLED_HERE = ("Locally cancelled by application!", "Channel closed!", "Channel closed.")
+
 # (code, ErrorInfo reason) first, then (code, ""). A code in neither is InternalError.
 ERRORS: dict[tuple[grpc.StatusCode, str], type[RankServeError]] = {
     (grpc.StatusCode.INVALID_ARGUMENT, ""): InvalidRequest,
@@ -37,6 +42,7 @@ ERRORS: dict[tuple[grpc.StatusCode, str], type[RankServeError]] = {
     (grpc.StatusCode.NOT_FOUND, ""): NotFound,
     (grpc.StatusCode.FAILED_PRECONDITION, ""): FailedPrecondition,
     (grpc.StatusCode.RESOURCE_EXHAUSTED, ""): ResourceExhausted,
+    (grpc.StatusCode.ABORTED, ""): Aborted,
     (grpc.StatusCode.DEADLINE_EXCEEDED, ""): DeadlineExceeded,
     (grpc.StatusCode.CANCELLED, ""): Cancelled,
     (grpc.StatusCode.UNAUTHENTICATED, ""): Unauthenticated,
@@ -50,13 +56,14 @@ ERRORS: dict[tuple[grpc.StatusCode, str], type[RankServeError]] = {
 def from_status(status: status_pb2.Status) -> RankServeError:
     """The exception for a status that the server put into an event."""
     code = CODES.get(status.code, grpc.StatusCode.UNKNOWN)
-    info, retry, bad_request = (
+    info, retry, bad_request, quota = (
         error_details_pb2.ErrorInfo(),
         error_details_pb2.RetryInfo(),
         error_details_pb2.BadRequest(),
+        error_details_pb2.QuotaFailure(),
     )
     for detail in status.details:
-        for message in (info, retry, bad_request):
+        for message in (info, retry, bad_request, quota):
             _unpack(detail, message)
     kind = ERRORS.get((code, info.reason)) or ERRORS.get((code, "")) or InternalError
     return kind(
@@ -67,6 +74,7 @@ def from_status(status: status_pb2.Status) -> RankServeError:
         if retry.HasField("retry_delay")
         else None,
         violations=tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations),
+        quotas=tuple(QuotaViolation(v.subject, v.description) for v in quota.violations),
     )
 
 
@@ -85,6 +93,8 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> RankServeError:
     # Without details the status was made by the transport, not by a RankServe server.
     if code is grpc.StatusCode.UNAVAILABLE:
         return ConnectionFailed(f"cannot reach a RankServe server at {target} ({message})", code=code)
+    if code is grpc.StatusCode.CANCELLED and message not in CANCELLED_HERE:
+        return ConnectionFailed(f"the server at {target} broke the call off ({message})")
     return from_status(status_pb2.Status(code=code.value[0], message=message))
 
 
@@ -103,6 +113,12 @@ def to_status(error: RankServeError) -> status_pb2.Status:
             for v in error.violations
         ]
         _pack(status, error_details_pb2.BadRequest(field_violations=violations))
+    if error.quotas:
+        quotas = [
+            error_details_pb2.QuotaFailure.Violation(subject=q.subject, description=q.description)
+            for q in error.quotas
+        ]
+        _pack(status, error_details_pb2.QuotaFailure(violations=quotas))
     return status
 
 

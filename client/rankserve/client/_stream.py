@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
+from rankserve.client._batching import batches
 from rankserve.client._channel import Metadata
-from rankserve.client._convert import events_from_proto, request_to_proto
+from rankserve.client._convert import events_from_proto
 from rankserve.client._exceptions import ConnectionFailed, RankServeError
 from rankserve.client._status import from_rpc_error
 from rankserve.client._types import Event, Request
@@ -20,8 +21,7 @@ class AsyncSubmitStream:
     """Requests go out and the events of all of them come back, told apart by ``request_id``::
 
         async with client.submit() as stream:
-            for prompt in prompts:
-                await stream.send(Request(prompt=prompt))
+            await stream.send_many(Request(prompt=prompt) for prompt in prompts)
             await stream.done_sending()
             async for event in stream:
                 ...
@@ -62,10 +62,17 @@ class AsyncSubmitStream:
             InvalidRequest: the request holds a value that cannot be sent.
             RankServeError: the stream is broken.
         """
-        message = scheduler_pb2.SubmitRequest(request=request_to_proto(request))
-        # grpc.aio cancels the whole call when a write or a read is cancelled, hence the shields.
-        await asyncio.shield(self._write(message))
-        return request.id
+        (request_id,) = await self.send_many([request])
+        return request_id
+
+    async def send_many(self, requests: Iterable[Request]) -> list[str]:
+        """Sends requests, many in a message, and returns their ids; see ``send``."""
+        sent = []
+        for packed, message in batches(requests):
+            # grpc.aio cancels the whole call when a write or a read is cancelled, hence the shields.
+            await asyncio.shield(self._write(message))
+            sent += [request.id for request in packed]
+        return sent
 
     async def done_sending(self) -> None:
         """Says that no more requests come, so that the stream ends with the last open one."""

@@ -1,37 +1,49 @@
 """The sync client, on grpc's own threads."""
 
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, overload
 
 import grpc
 
-from rankserve.client import _calls, _convert
-from rankserve.client._base import DEFAULT_LIMITS, DEFAULT_TIMEOUT, BaseClient
-from rankserve.client._channel import Stubs, sync_channel
-from rankserve.client._config import Limits, Timeout, TlsConfig
-from rankserve.client._exceptions import ConnectionFailed, InternalError
+from rankserve.client import _calls, _convert, _convert_server
+from rankserve.client._attempts import Generation
+from rankserve.client._base import (
+    DEFAULT_LIMITS,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    BaseClient,
+    positions_of,
+)
+from rankserve.client._calls import Reach
+from rankserve.client._channel import Stubs
+from rankserve.client._config import Limits, Retry, Timeout, TlsConfig
+from rankserve.client._exceptions import ConnectionFailed, InternalError, RankServeError
 from rankserve.client._options import Input, RequestOptions, make_request
-from rankserve.client._status import from_rpc_error
-from rankserve.client._sync_stream import SubmitStream
-from rankserve.client._types import (
+from rankserve.client._server_types import (
     Activation,
-    Completion,
-    Event,
-    Failed,
-    Finished,
+    PolicyChange,
     RankerVersionInfo,
-    RequestStatus,
+    RequestSummary,
     Scores,
     Stats,
 )
+from rankserve.client._status import from_rpc_error
+from rankserve.client._sync_resilient import ResilientSubmitStream
+from rankserve.client._sync_stream import SubmitStream
+from rankserve.client._sync_watch import Watch
+from rankserve.client._target import Targets
+from rankserve.client._types import Completion, Event, Finished, RequestState, RequestStatus
 from rankserve.v1 import scheduler_pb2
 
 T = TypeVar("T")
 
 
 class SchedulerClient(BaseClient):
-    """Talks to one RankServe server, without asyncio::
+    """Talks to a RankServe server, or to several replicas of one, without asyncio::
 
         with SchedulerClient("localhost:50051") as client:
             completion = client.complete("Why is the sky blue?", max_tokens=200)
@@ -41,16 +53,18 @@ class SchedulerClient(BaseClient):
 
     def __init__(
         self,
-        target: str,
+        target: Targets,
         *,
         timeout: Timeout = DEFAULT_TIMEOUT,
         limits: Limits = DEFAULT_LIMITS,
+        retry: Retry = DEFAULT_RETRY,
         tls: TlsConfig | None = None,
         token: str | None = None,
     ) -> None:
-        super().__init__(target, timeout=timeout, limits=limits, tls=tls, token=token)
-        self._channel = sync_channel(target, limits, tls)
-        self._all_stubs = Stubs.on(self._channel)
+        super().__init__(target, timeout=timeout, limits=limits, retry=retry, tls=tls, token=token)
+        self._channels: dict[str | None, grpc.Channel] = {}
+        self._stubs: dict[str | None, Stubs] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -63,22 +77,24 @@ class SchedulerClient(BaseClient):
     def close(self) -> None:
         """Closes the connection. Calls in flight are cancelled."""
         self._closed = True
-        self._channel.close()
+        for channel in self._channels.values():
+            channel.close()
 
     def wait_ready(self) -> None:
-        """Waits until the server can be reached. Raises ConnectionFailed after ``timeout.connect_s``."""
-        self._check_open()
+        """Waits until a server can be reached. Raises ConnectionFailed after ``timeout.connect_s``."""
+        self._connect()
         try:
-            grpc.channel_ready_future(self._channel).result(timeout=self._timeout.connect_s)
+            grpc.channel_ready_future(self._channels[None]).result(timeout=self._timeout.connect_s)
         except grpc.FutureTimeoutError:
             raise ConnectionFailed(
-                f"no RankServe server answered at {self._target} within {self._timeout.connect_s:g} s"
+                f"no RankServe server answered at {self.target} within {self._timeout.connect_s:g} s"
             ) from None
 
     def generate(self, source: Input, /, **options: Unpack[RequestOptions]) -> Iterator[Event]:
         """Sends one request and yields its events: Accepted, Queued, Tokens..., Finished.
 
-        Leaving the iteration early cancels the request.
+        A request that its server could not serve is sent again, as the client's ``retry`` says; a detached
+        one that was accepted is watched instead. Leaving the iteration early cancels the request.
 
         Args:
             source: a prompt, the messages of a chat, or a Request.
@@ -87,24 +103,27 @@ class SchedulerClient(BaseClient):
         Raises:
             RankServeError: also where a ``submit()`` stream would carry a Failed event.
         """
-        request = make_request(source, options)
-        message = scheduler_pb2.GenerateRequest(request=_convert.request_to_proto(request))
-        call = self._stubs.scheduler.Generate(
-            message, timeout=self._timeout.generate_s, metadata=self._metadata
-        )
-        try:
-            for response in call:
-                for event in _convert.events_from_proto(response.events):
-                    if isinstance(event, Failed):
-                        raise event.error
-                    yield event
-                    if isinstance(event, Finished):
-                        return
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._target) from None
-        finally:
-            call.cancel()
-        raise InternalError(f"the server ended the stream before request {request.id!r} had ended")
+        generation = Generation(make_request(source, options), self._retry)
+        timeout_s = self._timeout.generate_s
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
+            attempt = self._reattach(generation) if generation.reattaches else self._send(generation, left_s)
+            try:
+                with closing(attempt) as events:
+                    for event in events:
+                        if (news := generation.take(event)) is not None:
+                            yield news
+                        if isinstance(event, Finished):
+                            return
+                raise InternalError(
+                    f"the server ended the stream before request {generation.request.id!r} had ended"
+                )
+            except RankServeError as error:
+                pause_s = generation.after(error)
+                if end_s is not None and time.monotonic() + pause_s >= end_s:
+                    raise
+            time.sleep(pause_s)
 
     def complete(self, source: Input, /, **options: Unpack[RequestOptions]) -> Completion:
         """Sends one request and returns the whole answer; see ``generate``."""
@@ -116,9 +135,34 @@ class SchedulerClient(BaseClient):
         assert completion is not None, "generate() ends with Finished or raises"
         return completion
 
-    def submit(self) -> SubmitStream:
-        """A stream that carries many requests at once; see SubmitStream."""
-        return SubmitStream(self._stubs.scheduler.Submit, self._metadata, self._target)
+    @overload
+    def submit(self, *, retry: None = None) -> SubmitStream: ...
+    @overload
+    def submit(self, *, retry: Retry) -> ResilientSubmitStream: ...
+    def submit(self, *, retry: Retry | None = None) -> SubmitStream | ResilientSubmitStream:
+        """A stream that carries many requests at once; see SubmitStream.
+
+        With ``retry`` it outlives its server; see ResilientSubmitStream.
+        """
+        method = self._connect().scheduler.Submit
+        if retry is None:
+            return SubmitStream(method, self._metadata, self.target)
+        return ResilientSubmitStream(method, self._watch, self._metadata, self.target, retry)
+
+    def watch(self, requests: Iterable[str] | Mapping[str, int]) -> Iterator[Event]:
+        """Yields the events of requests that were accepted before, until all of them have ended.
+
+        A lost connection is made again, as often as it takes, and no token comes twice. One that no server
+        knows has only Failed with NotFound. Leaving the iteration cancels nothing.
+
+        Args:
+            requests: ids; or how many tokens of each were received already, by id.
+
+        Raises:
+            ConnectionFailed: a server that may have one of them was out of reach for ``timeout.reattach_s``.
+        """
+        with closing(self._watch(positions_of(requests))) as events:
+            yield from events
 
     def cancel(self, request_id: str) -> bool:
         """Cancels a request. False if it had ended before."""
@@ -128,9 +172,40 @@ class SchedulerClient(BaseClient):
         """A request's state, live or recently ended. Raises NotFound for an id the server does not know."""
         return self._answer(_calls.get_request(request_id))
 
+    def list_requests(
+        self, *, states: Iterable[RequestState] = (), tenant: str | None = None, page_size: int = 0
+    ) -> Iterator[RequestSummary]:
+        """Requests, live and recently ended, in the order they were accepted; of one replica after the other.
+
+        Args:
+            states: only those in one of these; empty: all.
+            tenant: only those of this one; None: all that the caller may see.
+            page_size: how many to fetch at a time, 1000 at most; 0: as many as the server likes.
+        """
+        states = tuple(states)
+        for replica in self._replicas:
+            page_token = ""
+            while True:
+                call = _calls.list_requests(states, tenant, page_size, page_token)
+                page, page_token = self._ask(replica, call)
+                yield from page
+                if not page_token:
+                    break
+
     def stats(self) -> Stats:
-        """Queue, engine and scheduler counters."""
+        """Queue, engine and scheduler counters; of any one replica."""
         return self._answer(_calls.stats())
+
+    def watch_stats(self, interval_ms: int = 1000) -> Iterator[Stats]:
+        """Yields the counters every ``interval_ms`` (100 to 60000), of any one replica, until it stops."""
+        call = self._connect().scheduler.WatchStats(_calls.watch_stats(interval_ms), metadata=self._metadata)
+        try:
+            for response in call:
+                yield _convert_server.stats_from_proto(response.stats)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.target) from None
+        finally:
+            call.cancel()
 
     def score(self, prompts: Sequence[str]) -> Scores:
         """Scores 1 to 1024 prompts without queueing them."""
@@ -140,6 +215,14 @@ class SchedulerClient(BaseClient):
         """Every version in the server's model repository, usable or not."""
         return self._answer(_calls.list_ranker_versions())
 
+    def load_ranker_version(self, name: str, version: int = 0) -> RankerVersionInfo:
+        """Loads a version, 0 for the newest, so that to activate it takes no longer than to score what waits.
+
+        Raises:
+            FailedPrecondition: it is damaged.
+        """
+        return self._answer(_calls.load_ranker_version(name, version))
+
     def activate_ranker_version(self, name: str, version: int = 0) -> Activation:
         """Makes a version the active one, 0 for the newest, and scores what waits with it.
 
@@ -148,16 +231,75 @@ class SchedulerClient(BaseClient):
         """
         return self._answer(_calls.activate_ranker_version(name, version))
 
-    def _answer(self, call: _calls.UnaryCall[T]) -> T:
+    def drain(self) -> int:
+        """Lets the server accept no more and serve what it has; returns how many requests that is."""
+        return self._answer(_calls.drain())
+
+    def pause(self) -> int:
+        """Lets the server start no more requests; returns how many wait."""
+        return self._answer(_calls.pause())
+
+    def resume(self) -> None:
+        """Ends ``drain`` and ``pause``."""
+        self._answer(_calls.resume())
+
+    def set_policy(self, policy: str) -> PolicyChange:
+        """Orders all that waits and comes by another policy, named as `rankserve serve --policy` takes it.
+
+        Raises:
+            FailedPrecondition: the active ranker version does not give what the policy needs.
+        """
+        return self._answer(_calls.set_policy(policy))
+
+    def _send(self, generation: Generation, timeout_s: float | None) -> Generator[Event, None, None]:
+        message = scheduler_pb2.GenerateRequest(request=generation.message)
+        call = self._connect().scheduler.Generate(message, timeout=timeout_s, metadata=self._metadata)
         try:
-            response: Any = self._stubs.method(call.method)(
+            for response in call:
+                yield from _convert.events_from_proto(response.events)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.target) from None
+        finally:
+            call.cancel()
+
+    def _reattach(self, generation: Generation) -> Generator[Event, None, None]:
+        return self._watch({generation.request.id: generation.received})
+
+    def _watch(
+        self, positions: Mapping[str, int], abandoned: threading.Event | None = None
+    ) -> Generator[Event, None, None]:
+        methods = [self._connect(replica).scheduler.Watch for replica in self._replicas]
+        patience_s = self._timeout.reattach_s
+        stop = abandoned or threading.Event()
+        watch = Watch(methods, self._metadata, self.target, self._retry, patience_s, stop)
+        return watch.events(positions)
+
+    def _answer(self, call: _calls.UnaryCall[T]) -> T:
+        self._check_reach(call.reach, call.method)
+        if call.reach is not Reach.HOLDER or len(self._replicas) == 1:
+            return self._ask(None, call)
+
+        def ask(replica: str | None) -> T | RankServeError:
+            try:
+                return self._ask(replica, call)
+            except RankServeError as error:
+                return error
+
+        return _calls.choose(list(map(ask, self._replicas)), call.final)
+
+    def _ask(self, replica: str | None, call: _calls.UnaryCall[T]) -> T:
+        try:
+            response: Any = self._connect(replica).method(call.method)(
                 call.message, timeout=call.timeout_s(self._timeout), metadata=self._metadata
             )
         except grpc.RpcError as error:
-            raise from_rpc_error(error, self._target) from None
+            raise from_rpc_error(error, replica or self.target) from None
         return call.convert(response)
 
-    @property
-    def _stubs(self) -> Stubs:
+    def _connect(self, replica: str | None = None) -> Stubs:
         self._check_open()
-        return self._all_stubs
+        with self._lock:
+            if replica not in self._stubs:
+                self._channels[replica] = self._dialler.sync_channel(replica)
+                self._stubs[replica] = Stubs.on(self._channels[replica])
+            return self._stubs[replica]

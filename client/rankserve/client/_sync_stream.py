@@ -1,15 +1,16 @@
 """Many requests on one stream, without asyncio."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
+from rankserve.client._batching import batches
 from rankserve.client._channel import Metadata
-from rankserve.client._convert import events_from_proto, request_to_proto
+from rankserve.client._convert import events_from_proto
 from rankserve.client._exceptions import ConnectionFailed
 from rankserve.client._status import from_rpc_error
 from rankserve.client._types import Event, Request
@@ -20,8 +21,7 @@ class SubmitStream:
     """Requests go out and the events of all of them come back, told apart by ``request_id``::
 
         with client.submit() as stream:
-            for prompt in prompts:
-                stream.send(Request(prompt=prompt))
+            stream.send_many(Request(prompt=prompt) for prompt in prompts)
             stream.done_sending()
             for event in stream:
                 ...
@@ -57,6 +57,11 @@ class SubmitStream:
             InvalidRequest: the request holds a value that cannot be sent.
             RankServeError: the stream is broken.
         """
+        (request_id,) = self.send_many([request])
+        return request_id
+
+    def send_many(self, requests: Iterable[Request]) -> list[str]:
+        """Hands over requests, many in a message, and returns their ids; see ``send``."""
         call = self._opened()
         if self._sent_all:
             raise RuntimeError("done_sending() was called: this stream takes no more requests")
@@ -64,8 +69,11 @@ class SubmitStream:
             if call.code() is grpc.StatusCode.OK:
                 raise ConnectionFailed(f"the server at {self._target} ended the stream")
             raise from_rpc_error(call, self._target)
-        self._outgoing.put(scheduler_pb2.SubmitRequest(request=request_to_proto(request)))
-        return request.id
+        sent = []
+        for packed, message in batches(requests):
+            self._outgoing.put(message)
+            sent += [request.id for request in packed]
+        return sent
 
     def done_sending(self) -> None:
         """Says that no more requests come, so that the stream ends with the last open one."""

@@ -36,6 +36,8 @@ class Admission:
     Args:
         limits: of the whole queue.
         tenant_limits: of a tenant.
+        free_slots: how many more the engine could run. A burst into an idle server finds the queue as long as
+            its limit says, and those slots besides, though none of it has started yet.
         retry_after_s: how long to tell those to wait who are refused.
     """
 
@@ -43,10 +45,12 @@ class Admission:
         self,
         limits: WaitingLimits,
         tenant_limits: Callable[[str], WaitingLimits],
+        free_slots: Callable[[], int],
         retry_after_s: Callable[[], float],
     ) -> None:
         self._limits = limits
         self._tenant_limits = tenant_limits
+        self._free_slots = free_slots
         self._retry_after_s = retry_after_s
         self._all = _Usage()
         self._tenants: dict[str, _Usage] = {}
@@ -62,13 +66,13 @@ class Admission:
     def check_tenant(self, spec: RequestSpec) -> None:
         """Raises QuotaExceeded if the request's tenant has its share waiting."""
         usage = self._tenants.get(spec.tenant)
-        full = _exceeds(usage or _Usage(), spec.size_bytes, self._tenant_limits(spec.tenant))
+        full = self._exceeds(usage or _Usage(), spec, self._tenant_limits(spec.tenant))
         if full:
             raise QuotaExceeded(spec.tenant, full, self._retry_after_s())
 
     def check_queue(self, spec: RequestSpec) -> None:
         """Raises QueueFull if the queue has no room for it."""
-        full = _exceeds(self._all, spec.size_bytes, self._limits)
+        full = self._exceeds(self._all, spec, self._limits)
         if full:
             raise QueueFull(full, self._retry_after_s())
 
@@ -98,11 +102,10 @@ class Admission:
         if not usage.requests:
             del self._tenants[spec.tenant]
 
-
-def _exceeds(usage: _Usage, size_bytes: int, limits: WaitingLimits) -> str:
-    """Which limit one more request of this size would exceed; empty if none."""
-    if limits.requests is not None and usage.requests >= limits.requests:
-        return f"{usage.requests} requests wait"
-    if limits.size_bytes is not None and usage.size_bytes + size_bytes > limits.size_bytes:
-        return f"{usage.size_bytes >> 10} KiB of prompts wait"
-    return ""
+    def _exceeds(self, usage: _Usage, spec: RequestSpec, limits: WaitingLimits) -> str:
+        """Which limit one more request would exceed; empty if none."""
+        if limits.requests is not None and usage.requests >= limits.requests + self._free_slots():
+            return f"{usage.requests} requests wait"
+        if limits.size_bytes is not None and usage.size_bytes + spec.size_bytes > limits.size_bytes:
+            return f"{usage.size_bytes >> 10} KiB of prompts wait"
+        return ""

@@ -1,74 +1,81 @@
 """Wiring and lifecycle of the server process."""
 
 import asyncio
-import ipaddress
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from rankserve.server.access.wiring import Access, bracketed, http_host, is_loopback
+from rankserve.server.composition import (
+    SettingsError,
+    engine_settings,
+    load_ranker,
+    make_policy_of,
+    model_repository,
+    ranker_settings,
+    scheduler_settings,
+)
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.engines.contract import Engine, EngineSettings, make_engine
+from rankserve.server.engines.contract import make_engine
+from rankserve.server.front_door import front_door
+from rankserve.server.http_ports import HttpPorts
 from rankserve.server.interpreter import tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.metrics.live_tau import LiveTau
+from rankserve.server.observer import Observer
+from rankserve.server.operations.guard import Guard
+from rankserve.server.operations.operations import Operations
 from rankserve.server.ranker_swap import RankerSwap, check_policy_fits
-from rankserve.server.ranking.ranker import LoadedVersion, Ranker, RankerSettings
-from rankserve.server.ranking.repository import ModelRepository, bundled_repository
+from rankserve.server.ranking.ranker import Ranker
 from rankserve.server.recovery import recover
+from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
-from rankserve.server.rpc.interceptors import MalformedMessageInterceptor, TokenInterceptor, read_token
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import from_body
-from rankserve.server.scheduling.fair_share import FairShare
-from rankserve.server.scheduling.policies import AgedRanking, Policy, make_policy
-from rankserve.server.scheduling.preemption import Preemption
-from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings
-from rankserve.server.scheduling.starvation import StarvationSettings
+from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
 from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
 from rankserve.v1.ranker_pb2_grpc import add_RankerServiceServicer_to_server
 from rankserve.v1.scheduler_pb2_grpc import add_SchedulerServiceServicer_to_server
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from rankserve.server.tracing import Tracing
 
-# As `--ranker`: serve without one.
-NO_RANKER = "none"
+log = structlog.get_logger(__name__)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 SERVICES = (
-    "",
     admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
     scheduler_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
     ranker_pb2.DESCRIPTOR.services_by_name["RankerService"].full_name,
 )
-
-
-class SettingsError(ValueError):
-    """Settings that contradict each other or this machine."""
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 @dataclass(slots=True, frozen=True)
 class Listening:
-    """What a started server tells whoever started it."""
+    """What a started server tells whoever started it. Addresses of ports that are not open are empty."""
 
     address: str
     policy: str
     engine: str
     ranker_version: str
+    http_address: str = ""
+    operations_address: str = ""
 
 
 async def serve(settings: ServerSettings, on_listening: Callable[[Listening], None]) -> None:
@@ -76,192 +83,193 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
 
     Raises:
         SettingsError, RankerVersionError, JournalError, ValueError: it cannot start like this, as it says.
-        OSError: the address cannot be bound.
+        OSError: an address cannot be bound.
     """
-    interceptors = _interceptors(settings)
-    engine = make_engine(settings.engine, _engine_settings(settings))
-    scheduler = Scheduler(make_policy_of(settings, settings.policy), _scheduler_settings(settings, engine))
-    ranker = Ranker(_repository(settings), _ranker_settings(settings))
-    loaded = await _load_ranker(settings, ranker)
-    check_policy_fits(scheduler.policy, scheduler.settings, loaded)
-    store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
-    journal = None if store is None else SqliteJournal(store, lambda: lifecycle.changed())
-    dispatcher = Dispatcher(scheduler, engine, ranker, settings, journal=journal)
+    server = _Server(settings)
+    await server.load()
+    await server.run(on_listening)
 
-    server = grpc.aio.server(interceptors=interceptors, options=_grpc_options(settings))
-    health = health_aio.HealthServicer()
-    health_tasks: set[asyncio.Task[None]] = set()
 
-    def on_state(state: State) -> None:
+class _Server:
+    """All parts of a server, from its settings to its end."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._access = Access(settings)
+        self._engine = make_engine(settings.engine, engine_settings(settings))
+        policy = make_policy_of(settings, settings.policy)
+        self._scheduler = Scheduler(policy, scheduler_settings(settings, self._engine))
+        self._ranker = Ranker(model_repository(settings), ranker_settings(settings))
+        self._tau = LiveTau(settings.tau_window)
+        self._operations = Operations(self._engine.capacity.max_model_len)
+        self._tracing = _make_tracing(settings, self._engine.name)
+
+    async def load(self) -> None:
+        """What takes time: the ranker, and the journal."""
+        settings = self._settings
+        loaded = await load_ranker(settings, self._ranker)
+        check_policy_fits(self._scheduler.policy, self._scheduler.settings, loaded)
+        store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)
+        self._journal = None if store is None else SqliteJournal(store, lambda: self._lifecycle.changed())
+        tokens = self._access.tokens
+        self._dispatcher = Dispatcher(
+            self._scheduler,
+            self._engine,
+            self._ranker,
+            settings,
+            journal=self._journal,
+            observers=self._observers(),
+            tenant_limits=None if tokens is None else tokens.tenant_limits,
+        )
+        self._health = health_aio.HealthServicer()
+        self._health_tasks: set[asyncio.Task[None]] = set()
+        self._lifecycle = Lifecycle(self._dispatcher, self._on_state)
+        self._stats = StatsSource(self._dispatcher, self._lifecycle, self._tau.values)
+        if store is not None and self._journal is not None:
+            self._journal.start()
+            recover(await asyncio.to_thread(list, store.entries()), self._dispatcher, from_body)
+
+    async def run(self, on_listening: Callable[[Listening], None]) -> None:
+        settings, dispatcher = self._settings, self._dispatcher
+        self._add_services()
+        self._http = HttpPorts(settings, self._access, self._stats.slow_client)
+        port = self._access.add_port(self._grpc)
+        http_address, operations_address = self._open_front_door(), self._open_operations()
+        tune_interpreter()
+        await self._grpc.start()
+        await self._set_health(_SERVING)
+        stop = self._until_signal()
+        watch_task = asyncio.create_task(self._access.watch())
+        engine_task = asyncio.create_task(dispatcher.run_engine())
+        self._operations.start()
+        self._http.start()
+        active = self._ranker.active
+        on_listening(
+            Listening(
+                address=f"{bracketed(settings.host)}:{port}",
+                policy=self._scheduler.policy.name,
+                engine=self._engine.name,
+                ranker_version=active.reference if active else "",
+                http_address=http_address,
+                operations_address=operations_address,
+            )
+        )
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({stopped, engine_task}, return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(engine_failed=engine_task.done())
+        watch_task.cancel()
+        engine_task.cancel()
+        await asyncio.wait({engine_task, watch_task})
+        if self._journal is not None:
+            await self._journal.aclose()
+        if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
+            raise failure
+        self._scheduler.check_integrity()
+        log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
+
+    async def _drain(self, *, engine_failed: bool) -> None:
+        settings, dispatcher = self._settings, self._dispatcher
+        log.info("draining", live=len(dispatcher.live_requests()), timeout_s=settings.drain_timeout_s)
+        self._lifecycle.stopping = True
+        self._lifecycle.changed()
+        await self._set_health(_NOT_SERVING)
+        if not engine_failed:
+            await asyncio.sleep(settings.drain_notice_s)
+            await dispatcher.drain(settings.drain_timeout_s)
+        # Streams end by themselves once their last request has; the grace is for their last messages.
+        self._scheduler_service.end_streams()
+        await self._grpc.stop(grace=5 if self._scheduler_service.open_streams else 0.2)
+        await self._operations.aclose()
+        await self._http.aclose()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+        await self._ranker.aclose()
+
+    def _observers(self) -> list[Observer]:
+        observers: list[Observer] = [self._tau]
+        if self._settings.operations_port is not None:
+            observers += self._operations.observers
+        if self._settings.request_log:
+            observers.append(RequestLog())
+        if self._tracing is not None:
+            observers.append(self._tracing.requests)
+        return observers
+
+    def _add_services(self) -> None:
+        settings, dispatcher = self._settings, self._dispatcher
+        tracing = () if self._tracing is None else (self._tracing.interceptor,)
+        self._grpc = self._access.make_server(*tracing)
+        self._scheduler_service = SchedulerService(dispatcher, settings, self._stats)
+        ranker_service = RankerService(
+            self._ranker, RankerSwap(dispatcher), max_prompt_bytes=settings.max_prompt_bytes
+        )
+        admin_service = AdminService(dispatcher, self._lifecycle, partial(make_policy_of, settings))
+        add_SchedulerServiceServicer_to_server(self._scheduler_service, self._grpc)
+        add_RankerServiceServicer_to_server(ranker_service, self._grpc)
+        add_AdminServiceServicer_to_server(admin_service, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if settings.reflection != "off":
+            names = (*SERVICES, _HEALTH, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
+
+    def _open_front_door(self) -> str:
+        settings = self._settings
+        if settings.http_port is None:
+            return ""
+        tokens = self._access.tokens
+        find = None if tokens is None else tokens.find
+        application = front_door(
+            self._dispatcher, self._lifecycle, self._stats, self._access.streams, settings, find
+        )
+        if self._tracing is not None:
+            application.add_middleware(self._tracing.middleware)
+        host = http_host(settings)
+        return f"{bracketed(host)}:{self._http.open(application, host, settings.http_port)}"
+
+    def _open_operations(self) -> str:
+        settings = self._settings
+        if settings.operations_port is None:
+            return ""
+        tokens = self._access.tokens
+        loopback = is_loopback(settings.operations_host)
+        guard = Guard(None if tokens is None else tokens.find, loopback=loopback)
+        application = self._operations.application(
+            guard, self._stats, self._scheduler, self._ranker, metrics_open=settings.metrics_open
+        )
+        port = self._http.open(
+            application, settings.operations_host, settings.operations_port, secure=not loopback
+        )
+        return f"{bracketed(settings.operations_host)}:{port}"
+
+    def _until_signal(self) -> asyncio.Event:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        if self._access.reloads:
+            loop.add_signal_handler(signal.SIGHUP, self._access.reload)
+        return stop
+
+    def _on_state(self, state: State) -> None:
         serving = state in (State.SERVING, State.PAUSED)
-        task = asyncio.create_task(_set_health(health, _SERVING if serving else _NOT_SERVING))
-        health_tasks.add(task)
-        task.add_done_callback(health_tasks.discard)
+        task = asyncio.create_task(self._set_health(_SERVING if serving else _NOT_SERVING))
+        self._health_tasks.add(task)
+        task.add_done_callback(self._health_tasks.discard)
 
-    lifecycle = Lifecycle(dispatcher, on_state)
-    stats = StatsSource(dispatcher, lifecycle, list)
-    scheduler_service = SchedulerService(dispatcher, settings, stats)
-    add_SchedulerServiceServicer_to_server(scheduler_service, server)
-    swap = RankerSwap(dispatcher)
-    add_RankerServiceServicer_to_server(
-        RankerService(ranker, swap, max_prompt_bytes=settings.max_prompt_bytes), server
-    )
-    add_AdminServiceServicer_to_server(
-        AdminService(dispatcher, lifecycle, partial(make_policy_of, settings)), server
-    )
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = [name for name in SERVICES if name] + [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-    reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
-    try:
-        port = server.add_insecure_port(f"{_bracketed(settings.host)}:{settings.port}")
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {settings.host}:{settings.port}: is the port in use?") from error
-    if store is not None and journal is not None:
-        journal.start()
-        recover(await asyncio.to_thread(list, store.entries()), dispatcher, from_body)
-    tune_interpreter()
-    await server.start()
-    await _set_health(health, _SERVING)
-
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    engine_task = asyncio.create_task(dispatcher.run_engine())
-    on_listening(
-        Listening(
-            address=f"{_bracketed(settings.host)}:{port}",
-            policy=scheduler.policy.name,
-            engine=engine.name,
-            ranker_version=loaded.reference if loaded else "",
-        )
-    )
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopped, engine_task}, return_when=asyncio.FIRST_COMPLETED)
-
-    log.info("draining", live=len(dispatcher.live_requests()), timeout_s=settings.drain_timeout_s)
-    lifecycle.stopping = True
-    lifecycle.changed()
-    await _set_health(health, _NOT_SERVING)
-    if not engine_task.done():
-        await asyncio.sleep(settings.drain_notice_s)
-        await dispatcher.drain(settings.drain_timeout_s)
-    # Streams end by themselves once their last request has; the grace is for their last messages.
-    scheduler_service.end_streams()
-    await server.stop(grace=5 if scheduler_service.open_streams else 0.2)
-    await ranker.aclose()
-    engine_task.cancel()
-    await asyncio.wait({engine_task})
-    if journal is not None:
-        await journal.aclose()
-    if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:
-        raise failure
-    scheduler.check_integrity()
-    log.info("stopped", accepted=dispatcher.counters.accepted, finished=dispatcher.counters.finished)
+    async def _set_health(self, status: int) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
 
 
-async def _load_ranker(settings: ServerSettings, ranker: Ranker) -> LoadedVersion | None:
-    if settings.ranker == NO_RANKER:
+def _make_tracing(settings: ServerSettings, engine: str) -> "Tracing | None":
+    if not settings.traces:
         return None
-    loaded = await ranker.load(settings.ranker, settings.ranker_version, allow_other_scores=True)
-    await ranker.activate(loaded, move_pointer=False)
-    return loaded
-
-
-def _interceptors(settings: ServerSettings) -> list[grpc.aio.ServerInterceptor]:
-    interceptors: list[grpc.aio.ServerInterceptor] = [MalformedMessageInterceptor()]
-    if settings.token_file is not None:
-        interceptors.insert(0, TokenInterceptor(read_token(settings.token_file)))
-    elif not _is_loopback(settings.host) and not settings.allow_unauthenticated:
-        raise SettingsError(
-            f"listening on {settings.host} lets anyone on the network in: give --token-file FILE,"
-            " or --allow-unauthenticated if that is meant"
-        )
-    return interceptors
-
-
-def _grpc_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", 0),
-        # One message beyond this ends its whole stream, so a prompt that is merely too long must pass.
-        ("grpc.max_receive_message_length", max(4 << 20, settings.max_prompt_bytes + (64 << 10))),
-        # Clients that vanished without a word are noticed within a minute and a half.
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-    ]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def make_policy_of(settings: ServerSettings, name: str) -> Policy:
-    """A policy by name, with the settings there are for it. Raises UnknownPolicyError."""
-    if name == "aged_ranking":
-        return AgedRanking(settings.ageing_tokens_per_s)
-    return make_policy(name)
-
-
-def _scheduler_settings(settings: ServerSettings, engine: Engine) -> SchedulerSettings:
-    capacity = engine.capacity
-    if settings.starvation_threshold_steps and not capacity.steps:
+        from rankserve.server.tracing import Tracing
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "rankserve":
+            raise
         raise SettingsError(
-            f"engine {engine.name} does not show its steps: use --max-wait-ms instead of a threshold in steps"
-        )
-    if settings.preemption != "off" and not capacity.preempts:
-        raise SettingsError(f"engine {engine.name} cannot preempt requests: leave --preemption off")
-    return SchedulerSettings(
-        starvation=StarvationSettings(
-            threshold_steps=settings.starvation_threshold_steps,
-            quantum_steps=settings.starvation_quantum_steps,
-            max_wait_s=settings.max_wait_ms / 1000 if settings.max_wait_ms else None,
-        ),
-        fair_share=FairShare(enabled=settings.fair_share),
-        preemption=Preemption(
-            enabled=settings.preemption != "off",
-            margin=settings.preemption_margin,
-            restart_steps_per_token=capacity.restart_steps_per_token,
-        ),
-        kv_reservation=settings.kv_reservation,
-    )
-
-
-def _engine_settings(settings: ServerSettings) -> EngineSettings:
-    return EngineSettings(
-        profile=settings.profile,
-        max_sequences=settings.max_sequences,
-        max_batched_tokens=settings.max_batched_tokens,
-        kv_blocks=settings.kv_blocks,
-        swaps=settings.preemption == "swap",
-        time_scale=settings.time_scale,
-        seed=settings.seed,
-    )
-
-
-def _repository(settings: ServerSettings) -> ModelRepository:
-    path: Path = settings.repository or bundled_repository()
-    return ModelRepository(path)
-
-
-def _ranker_settings(settings: ServerSettings) -> RankerSettings:
-    cpu = "CPUExecutionProvider"
-    providers = tuple(dict.fromkeys((settings.ranker_provider, cpu)))
-    return RankerSettings(
-        providers=providers,
-        threads=settings.ranker_threads,
-        timeout_ms=settings.ranker_timeout_ms,
-        require_provider=settings.ranker_provider != cpu,
-    )
-
-
-async def _set_health(health: health_aio.HealthServicer, status: int) -> None:
-    for service in SERVICES:
-        await health.set(service, status)
+            f"--traces needs the package {error.name!r}: pip install 'rankserve[telemetry]'"
+        ) from None
+    return Tracing(engine)

@@ -99,6 +99,7 @@ class Dispatcher:
         self.admission = Admission(
             WaitingLimits(settings.max_waiting, settings.max_waiting_bytes),
             tenant_limits or (lambda tenant: default_limits),
+            self._free_slots,
             self._retry_after_s,
         )
         self._settings = settings
@@ -541,6 +542,11 @@ class Dispatcher:
             return 0.0
         interval_s = self._start_rate.interval_s(self._clock())
         return None if interval_s is None else (place + 1) * interval_s
+
+    def _free_slots(self) -> int:
+        if self.paused or self.journal.failure:
+            return 0
+        return max(0, self.engine.capacity.max_sequences - self.scheduler.running)
 
     def _retry_after_s(self) -> float:
         """Time until about a tenth of the queue has started."""

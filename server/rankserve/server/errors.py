@@ -4,7 +4,9 @@ RequestError
 ├── InvalidRequest          the request can never be served as it is
 ├── RequestIdInUse          same id, another body
 ├── RequestNotFound         unknown id, or no longer retained
+├── NotAuthenticated        no token, or one that is nobody's
 ├── NotPermitted            the caller may not do this
+├── TooManyStreams          so many calls are open that there is no room for one more
 ├── QueueFull               try again later
 ├── QuotaExceeded           the tenant has its share waiting; try again later
 ├── RequestShed             its place in a full queue went to a request of better priority
@@ -43,8 +45,21 @@ class RequestNotFound(RequestError):  # noqa: N818
         super().__init__(f"no request {request_id!r}: unknown, or ended too long ago")
 
 
+class NotAuthenticated(RequestError):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("missing or wrong token: send 'authorization: Bearer TOKEN'")
+
+
 class NotPermitted(RequestError):  # noqa: N818
     """What the caller's token does not allow; the message says what."""
+
+
+class TooManyStreams(RequestError):  # noqa: N818
+    def __init__(self, limit: int, whose: str) -> None:
+        super().__init__(
+            f"{limit} calls {whose} are open, the most there may be: end some, or send many requests"
+            " through one Submit stream"
+        )
 
 
 class QueueFull(RequestError):  # noqa: N818

@@ -22,7 +22,6 @@ import numpy as np
 
 from rankserve.cli import simulate as command_line
 from rankserve.cli.main import app
-from rankserve.cli.serve import serve
 from rankserve.cli.simulation import command, runs
 from rankserve.cli.simulation.command import SimulateOptions
 from rankserve.cli.simulation.figures import estimate
@@ -37,6 +36,7 @@ from rankserve.records.results import read_run
 from rankserve.server.engines.simulated.profiles import find_profile
 from rankserve.server.scheduling.policies import BUILT_IN, Policy
 from rankserve.server.scheduling.request import Request
+from rankserve.server.settings_table import SETTINGS
 from rankserve.server.simulation.setup import SimulationSettings
 
 TIGHT = ("--max-sequences", 4)
@@ -391,10 +391,9 @@ def test_the_table_names_every_figure(trace: Path) -> None:
 
 def test_options_are_those_of_serve_where_they_mean_the_same() -> None:
     ours = inspect.signature(command_line.simulate).parameters
-    theirs = inspect.signature(serve).parameters
-    shared = ours.keys() & theirs.keys() - {"policy", "json_output"}
+    shared = ours.keys() & SETTINGS.keys() - {"policy"}
     assert {"max_wait_ms", "preemption", "kv_reservation", "kv_blocks", "ranker_threads"} <= shared
-    assert {name: ours[name].default for name in shared} == {name: theirs[name].default for name in shared}
+    assert {name: ours[name].default for name in shared} == {name: SETTINGS[name].default for name in shared}
     fields_of = {field.name: field.default for field in fields(SimulateOptions)}
     for name, default in fields_of.items():
         name = "file_format" if name == "format" else name

@@ -7,6 +7,7 @@ import pytest
 from google.rpc import status_pb2
 
 from rankserve.client import (
+    Aborted,
     AlreadyExists,
     Cancelled,
     DeadlineExceeded,
@@ -17,6 +18,7 @@ from rankserve.client import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    QuotaViolation,
     RankServeError,
     ResourceExhausted,
     Unauthenticated,
@@ -48,7 +50,8 @@ C = grpc.StatusCode
         (C.INTERNAL, "", InternalError),
         (C.UNKNOWN, "", InternalError),
         (C.DATA_LOSS, "", InternalError),
-        (C.ABORTED, "", InternalError),
+        (C.ABORTED, "ANSWER_LOST", Aborted),
+        (C.UNAVAILABLE, "JOURNAL_FAILED", Unavailable),
     ],
 )
 def test_each_code_and_reason_has_its_exception(
@@ -61,11 +64,15 @@ def test_each_code_and_reason_has_its_exception(
 
 def test_details_come_through() -> None:
     violations = (FieldViolation("request.prompt", "must not be empty"),)
-    sent = ResourceExhausted("queue is full", reason="QUEUE_FULL", retry_after_s=2.5, violations=violations)
+    quotas = (QuotaViolation("tenant:a", "100 requests wait"),)
+    sent = ResourceExhausted(
+        "queue is full", reason="QUEUE_FULL", retry_after_s=2.5, violations=violations, quotas=quotas
+    )
     error = from_status(to_status(sent))
     assert type(error) is ResourceExhausted
     assert error.retry_after_s == 2.5
     assert error.violations == violations
+    assert error.quotas == quotas
 
 
 def test_a_status_without_details_has_none() -> None:

@@ -10,9 +10,11 @@ HEAVY = ["torch", "transformers", "onnxruntime", "numpy", "scipy", "matplotlib",
 
 def test_the_public_names_are_pinned() -> None:
     assert rankserve.client.__all__ == [
+        "Aborted",
         "Accepted",
         "Activation",
         "AlreadyExists",
+        "AsyncResilientSubmitStream",
         "AsyncSchedulerClient",
         "AsyncSubmitStream",
         "Cancelled",
@@ -32,17 +34,24 @@ def test_the_public_names_are_pinned() -> None:
         "Limits",
         "NotFound",
         "PermissionDenied",
+        "PolicyChange",
         "PromptScore",
         "Queued",
+        "QuotaViolation",
         "RankServeError",
+        "RankerAccuracy",
         "RankerVersionInfo",
         "Request",
         "RequestOptions",
         "RequestState",
         "RequestStatus",
+        "RequestSummary",
+        "ResilientSubmitStream",
         "ResourceExhausted",
+        "Retry",
         "SchedulerClient",
         "Scores",
+        "ServerState",
         "Stats",
         "SubmitStream",
         "Timeout",
@@ -63,6 +72,10 @@ def test_both_clients_have_the_same_surface() -> None:
 
     assert public(rankserve.client.AsyncSchedulerClient) == public(rankserve.client.SchedulerClient)
     assert public(rankserve.client.AsyncSubmitStream) == public(rankserve.client.SubmitStream)
+    assert public(rankserve.client.AsyncResilientSubmitStream) == public(
+        rankserve.client.ResilientSubmitStream
+    )
+    assert public(rankserve.client.SubmitStream) == public(rankserve.client.ResilientSubmitStream)
 
 
 def test_importing_the_client_loads_only_what_a_caller_needs() -> None:

@@ -53,8 +53,7 @@ def verify(
         from rankserve.cli.logs import log_to_stderr
         from rankserve.server.ranking.verification import verify_version
 
-    log_to_stderr()
-    with refusals():
+    with log_to_stderr(), refusals():
         active = read_active(repository)
         references = _asked(repository, name, version)
         if not references:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -24,6 +24,7 @@ class FakeRequest:
         self._listeners: list[Listener] = []
         self._lock = threading.RLock()
         self._accepted_at = time.monotonic()
+        self._scheduled_s: float | None = None
         self._accept_time = Timestamp()
         self._accept_time.GetCurrentTime()
 
@@ -47,26 +48,35 @@ class FakeRequest:
         self._tell(scheduler_pb2.RequestEvent(accepted=accepted), scheduler_pb2.REQUEST_STATE_ACCEPTED)
         self._tell(scheduler_pb2.RequestEvent(queued=queued), scheduler_pb2.REQUEST_STATE_WAITING)
 
-    def answer(self, text: str) -> None:
-        """Serves the request: one token a word, as many as are replayed or allowed."""
+    def watch(self, offset: int, listener: Listener) -> None:
+        """As ``listen``, without the tokens before the offset."""
+
+        def listen(event: scheduler_pb2.RequestEvent) -> None:
+            if not event.HasField("tokens") or event.tokens.offset >= offset:
+                listener(event)
+
+        self.listen(listen)
+
+    def answer(self, text: str, tokens: int | None = None) -> None:
+        """Serves the request: one token a word, as many as are replayed or allowed. Or only the first few."""
         words = text.split()
         asked = self.message.replay_output_tokens or len(words)
         sampling = self.message.sampling
         count = min(asked, sampling.max_tokens) if sampling.HasField("max_tokens") else asked
         words = [words[index % len(words)] for index in range(count)]
-        scheduled_s = time.monotonic() - self._accepted_at
         with self._lock:
             if self.ended:
                 return
-            if not self.message.result_only:
-                for chunk in self._chunks(words):
-                    self._tell(scheduler_pb2.RequestEvent(tokens=chunk), scheduler_pb2.REQUEST_STATE_RUNNING)
-            self.output_tokens = count
+            if self._scheduled_s is None:
+                self._scheduled_s = time.monotonic() - self._accepted_at
+            self._produce(words if tokens is None else words[:tokens])
+            if tokens is not None:
+                return
             reason = scheduler_pb2.FINISH_REASON_STOP
             if count < asked:
                 reason = scheduler_pb2.FINISH_REASON_LENGTH
             self._tell(
-                scheduler_pb2.RequestEvent(finished=self._result(words, scheduled_s, reason)),
+                scheduler_pb2.RequestEvent(finished=self._result(words, self._scheduled_s, reason)),
                 scheduler_pb2.REQUEST_STATE_FINISHED,
             )
 
@@ -83,11 +93,19 @@ class FakeRequest:
     def score(self) -> float:
         return -float(len(self.message.prompt))
 
-    def _chunks(self, words: list[str]) -> Iterator[scheduler_pb2.TokenChunk]:
-        for offset in range(0, len(words), 2):
-            piece = words[offset : offset + 2]
-            text = (" " if offset else "") + " ".join(piece)
-            yield scheduler_pb2.TokenChunk(offset=offset, count=len(piece), text=text)
+    @property
+    def accept_time(self) -> Timestamp:
+        return self._accept_time
+
+    def _produce(self, words: list[str]) -> None:
+        """Tells of the tokens that it has not told of, two at a time."""
+        if not self.message.result_only:
+            for offset in range(self.output_tokens, len(words), 2):
+                piece = words[offset : offset + 2]
+                text = (" " if offset else "") + " ".join(piece)
+                chunk = scheduler_pb2.TokenChunk(offset=offset, count=len(piece), text=text)
+                self._tell(scheduler_pb2.RequestEvent(tokens=chunk), scheduler_pb2.REQUEST_STATE_RUNNING)
+        self.output_tokens = len(words)
 
     def _result(
         self, words: list[str], scheduled_s: float, reason: scheduler_pb2.FinishReason.ValueType

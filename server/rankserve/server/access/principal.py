@@ -59,6 +59,9 @@ class Principal:
 # Where no tokens are configured: everybody may do everything.
 ANYBODY = Principal("anybody", frozenset(Role))
 
+# Who calls what is open to all although tokens are configured: health checks.
+NOBODY = Principal("nobody", frozenset(), frozenset())
+
 _current: ContextVar[Principal] = ContextVar("principal", default=ANYBODY)
 
 

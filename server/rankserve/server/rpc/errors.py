@@ -22,7 +22,9 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (errors.InvalidRequest, StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     (errors.RequestIdInUse, StatusCode.ALREADY_EXISTS, "REQUEST_ID_IN_USE"),
     (errors.RequestNotFound, StatusCode.NOT_FOUND, "REQUEST_NOT_FOUND"),
+    (errors.NotAuthenticated, StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     (errors.NotPermitted, StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"),
+    (errors.TooManyStreams, StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS"),
     (errors.QuotaExceeded, StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED"),
     (errors.QueueFull, StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
     (errors.RequestShed, StatusCode.RESOURCE_EXHAUSTED, "SHED"),
@@ -78,3 +80,11 @@ async def abort(context: aio.ServicerContext[object, object], error: Exception) 
     """Ends the call with the error's status."""
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+def reason_of(error: Exception) -> str:
+    """Its ErrorInfo.reason. Raises KeyError if the error is not in the table."""
+    for kind, _, reason in _TABLE:
+        if isinstance(error, kind):
+            return reason
+    raise KeyError(type(error))

@@ -15,6 +15,7 @@ from rankserve.server.events import EventStream
 from rankserve.server.requests import LiveRequest
 from rankserve.server.rpc.errors import abort
 from rankserve.server.rpc.messages import events_to_messages, request_state, request_summary, state_of
+from rankserve.server.rpc.request_ids import bind_id
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import to_spec
 from rankserve.server.settings import ServerSettings
@@ -157,6 +158,7 @@ class SchedulerService(SchedulerServiceServicer):
         stream.complete()
 
     def _submit_or_refuse(self, message: pb.InferenceRequest, stream: EventStream) -> None:
+        bind_id(message.id)
         try:
             self._submit(message, stream)
         except RequestError as error:
@@ -230,7 +232,7 @@ class SchedulerService(SchedulerServiceServicer):
                     async with asyncio.timeout(self._settings.slow_client_s):
                         await context.write(message)
                 except TimeoutError:
-                    self._stats.slow_clients += 1
+                    self._stats.slow_client()
                     stream.break_off()
                     return SlowClient(self._settings.slow_client_s)
                 await asyncio.sleep(pause_s)

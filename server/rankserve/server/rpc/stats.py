@@ -41,6 +41,10 @@ class StatsSource:
         self._clock = clock
         self._started_s = clock()
 
+    def slow_client(self) -> None:
+        """A stream was cut since its client did not read."""
+        self.slow_clients += 1
+
     def read(self) -> pb.GetStatsResponse:
         dispatcher = self._dispatcher
         scheduler, engine, counters = dispatcher.scheduler, dispatcher.engine, dispatcher.counters

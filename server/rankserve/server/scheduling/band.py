@@ -1,6 +1,6 @@
 """The waiting requests of one priority: a lane for each tenant."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 from rankserve.server.scheduling.due import WaitOrder
@@ -59,7 +59,7 @@ class Band:
 
     def __iter__(self) -> Iterator[Entry]:
         """The live entries, in no order."""
-        return sample(self.lanes.values(), 1)
+        return (entry for lane in self.lanes.values() for entries in lane.heaps() for entry in entries)
 
     def some_lanes(self, most: int) -> list[Lane]:
         """An even sample of its lanes; all if there are no more than `most`."""
@@ -135,12 +135,3 @@ class Band:
         for _, tenant in idle[: len(idle) // 2]:
             del self.lanes[tenant]
         self._forget_at = len(self.lanes) + _IDLE_TENANTS
-
-
-def sample(lanes: Iterable[Lane], stride: int) -> Iterator[Entry]:
-    """The live ones among every so-many-th entry of these lanes' heaps."""
-    skip = 0
-    for lane in lanes:
-        for entries in lane.heaps():
-            yield from (entry for entry in entries.heap[skip::stride] if entry[3].queue_entry is entry)
-            skip = (skip - len(entries.heap)) % stride

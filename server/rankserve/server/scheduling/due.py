@@ -2,6 +2,8 @@
 
 from bisect import insort
 from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 
 from rankserve.server.scheduling.request import Request
 
@@ -44,6 +46,10 @@ class WaitOrder:
         while entries and not _waits(entries[0]):
             entries.popleft()
         return entries[0][3] if entries else None
+
+    def oldest_first(self, most_seen: int) -> Iterator[Request]:
+        """The requests, the longest wait first, as far as so many entries reach."""
+        return (entry[3] for entry in islice(self._entries, most_seen) if _waits(entry))
 
     def __len__(self) -> int:
         """Entries, stale ones included: at most 2 x the most that waited + a constant."""

@@ -62,6 +62,10 @@ class Turns:
         first = self.first()
         return self.last_counter if first is None else first.counter
 
+    def entries(self) -> "list[tuple[float, int, Lane]]":
+        """The heap of (counter, number, lane), of which the counters may be older ones; not to be changed."""
+        return self._turns
+
     def join(self, lane: "Lane") -> None:
         """A tenant that had nothing waiting is about to."""
         lane.counter = max(lane.counter, self.floor())

@@ -218,11 +218,15 @@ class FcfsBound:
         """A request stops waiting. `due` is the one whose turn starvation prevention said it was, if any."""
         self._discount(request)
         if due is not None:
-            work = self._work_of(request)
-            if due is request:
-                self._credit = min(self._credit + self._settings.express_share * work, work)
-            else:
-                self._credit -= work
+            self.spend(request, due)
+
+    def spend(self, request: Request, due: Request) -> None:
+        """What a start does to the credit, and nothing else."""
+        work = self._work_of(request)
+        if due is request:
+            self._credit = min(self._credit + self._settings.express_share * work, work)
+        else:
+            self._credit -= work
 
     def left(self, request: Request) -> None:
         """A waiting request was cancelled or expired."""

@@ -126,6 +126,11 @@ class BucketLane(Lane):
         firsts = ((bucket, entries.heap[0]) for bucket, entries in self._buckets.items() if entries.heap)
         return min((bucket_key(bucket, entry[1], now_s), bucket, entry) for bucket, entry in firsts)[2][3]
 
+    def place(self, entry: Entry, now_s: float) -> tuple[float, float, Entry]:
+        """What `first` compares."""
+        bucket = self._policy.bucket(entry[3])
+        return self._policy.bucket_key(bucket, entry[1], now_s), bucket, entry
+
     def heap_for(self, request: Request) -> Entries:
         bucket = self._policy.bucket(request)
         entries = self._buckets.get(bucket)

@@ -9,10 +9,11 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 
-from rankserve.server.scheduling.band import Band, sample
+from rankserve.server.scheduling.band import Band
 from rankserve.server.scheduling.fair_share import FairShare
 from rankserve.server.scheduling.lane import Entries, Lane
 from rankserve.server.scheduling.policies import BucketPolicy, Policy
+from rankserve.server.scheduling.preview import Preview
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
@@ -185,7 +186,11 @@ class RankedQueue:
 
     def charge_output(self, request: Request, tokens: int) -> None:
         """Charges a request's tenant for tokens it produced."""
-        self._lane(request).counter += self._fair_share.output_token_weight * tokens
+        try:
+            lane = self._lanes[request.priority][request.tenant]
+        except KeyError:
+            lane = self._lane(request)
+        lane.counter += self._fair_share.output_token_weight * tokens
 
     def place(self, request: Request, now_s: float) -> int:
         """About how many waiting requests are ahead of this one.
@@ -199,16 +204,29 @@ class RankedQueue:
         waiting = own.about(_SAMPLE)
         stride = 1 if waiting <= _SAMPLE else -(-waiting // _SAMPLE)
         place = self._policy.key_at(request, now_s), request.arrival_s, request.sequence
-        if self._in_buckets:
-            key_at = self._policy.key_at
-            sampled = [(key_at(entry[3], now_s), entry[1], entry[2]) for entry in sample(lanes, stride)]
-            smaller, seen = sum(other < place for other in sampled), len(sampled)
-        else:
-            # Only their first three values are compared: the third is unique.
-            entries = list(sample(lanes, stride))
-            smaller, seen = len([True for entry in entries if entry < place]), len(entries)
+        smaller = seen = skip = 0
+        for heap, stale in ((e.heap, e.stale) for lane in lanes for e in lane.heaps()):
+            sampled = heap[skip::stride]
+            skip = (skip - len(heap)) % stride
+            if stale:
+                sampled = [entry for entry in sampled if entry[3].queue_entry is entry]
+            seen += len(sampled)
+            if self._in_buckets:
+                key_at = self._policy.key_at
+                smaller += sum((key_at(e[3], now_s), e[1], e[2]) < place for e in sampled)
+            else:
+                # Only the first three values are compared, since the third is unique.
+                smaller += len([True for entry in sampled if entry < place])
         whole = stride == 1 and len(lanes) == len(own.lanes)
         return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
+
+    def preview(self, now_s: float, step: int) -> Iterator[Request]:
+        """The waiting requests in the order in which they would start now; see `preview`.
+
+        Take from it what is needed at once: it must not outlive a change of the queue.
+        """
+        preview = Preview(self._starvation, self._fair_share, now_s, step)
+        return (request for band in self._order for request in preview.of(band))
 
     def last(self) -> Request | None:
         """A request far from its turn: of the worst band and its tenant with the most waiting; O(1).

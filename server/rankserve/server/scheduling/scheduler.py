@@ -8,6 +8,7 @@ clock that the caller injects.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from rankserve.server.scheduling.budget import AdmissionBudget, EngineRoom
 from rankserve.server.scheduling.deadlines import Deadlines
@@ -204,6 +205,14 @@ class Scheduler:
     def place(self, request: Request, now_s: float) -> int:
         """About how many waiting requests are ahead of this waiting one (see `RankedQueue.place`)."""
         return self._queue.place(request, now_s)
+
+    def next_requests(self, now_s: float, most: int) -> list[Request]:
+        """The waiting requests that would start next, in order, if there were room now; O(most log n)."""
+        return list(islice(self._queue.preview(now_s, self.steps), most))
+
+    def running_requests(self, most: int) -> list[Request]:
+        """So many of the running requests, those that run for longest first."""
+        return list(islice(self._running.values(), most))
 
     def waiting_requests(self) -> list[Request]:
         """The waiting requests, in no order."""

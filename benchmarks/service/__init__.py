@@ -1,0 +1,1 @@
+"""What the service costs, beside a bare gRPC server on the same machine: `python -m benchmarks.service`."""

@@ -1,0 +1,1 @@
+"""Prometheus metrics, and how well the ranker orders what finishes."""

@@ -1,0 +1,1 @@
+"""What operators look at over HTTP: metrics, probes and the live page."""

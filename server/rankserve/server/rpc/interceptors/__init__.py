@@ -1,0 +1,1 @@
+"""What every call passes before its service: who calls, whether there is room, whether it is a message."""
