@@ -14,7 +14,7 @@ def spec(size_bytes: int = 10, tenant: str = "") -> RequestSpec:
 
 
 def admission(limits: WaitingLimits, tenants: WaitingLimits | None = None) -> Admission:
-    return Admission(limits, lambda tenant: tenants or WaitingLimits(), lambda: 2.5)
+    return Admission(limits, lambda tenant: tenants or WaitingLimits(), lambda: 0, lambda: 2.5)
 
 
 @pytest.mark.parametrize(

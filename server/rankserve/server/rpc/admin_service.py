@@ -56,4 +56,3 @@ class AdminService(AdminServiceServicer):
         except ValueError as error:
             await abort(context, RankerVersionError(str(error)))
         return pb.SetPolicyResponse(previous=previous, reordered=scheduler.waiting)
-
