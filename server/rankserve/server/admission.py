@@ -82,7 +82,7 @@ class Admission:
             self._all.requests - len(without),
             self._all.size_bytes - sum(gone.size_bytes for gone in without),
         )
-        return not _exceeds(usage, spec.size_bytes, self._limits)
+        return not self._exceeds(usage, spec, self._limits)
 
     def enters(self, spec: RequestSpec) -> None:
         """A request begins to take up room."""
