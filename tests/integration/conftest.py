@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from support.lives import ServerLives
 from support.server_process import Connection, ServerProcess, StartServer
 from support.servers import servers
 from support.toy_ranker import publish, publish_three
@@ -30,6 +31,13 @@ def start_server(tmp_path: Path, repository: Path) -> Iterator[StartServer]:
     """Starts servers that end, and are judged, with the test."""
     with servers(tmp_path, repository) as start:
         yield start
+
+
+@pytest.fixture
+def lives(tmp_path: Path, repository: Path) -> Iterator[ServerLives]:
+    """A server with a journal, which tests may kill and start again."""
+    with ServerLives(tmp_path / "lives", repository) as lives:
+        yield lives
 
 
 @pytest.fixture(scope="module")

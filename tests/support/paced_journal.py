@@ -47,9 +47,9 @@ class IdleEngine:
     name = "idle"
     time_scale = 1.0
 
-    def __init__(self, *, resumes: bool = True, max_model_len: int = 10_000) -> None:
+    def __init__(self, *, resumes: bool = True, max_model_len: int = 10_000, max_sequences: int = 64) -> None:
         self.capacity = EngineCapacity(
-            max_sequences=64,
+            max_sequences=max_sequences,
             max_batched_tokens=2048,
             max_model_len=max_model_len,
             kv_blocks=1000,

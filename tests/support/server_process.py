@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 import grpc
 
 from rankserve.v1 import scheduler_pb2 as pb
+from rankserve.v1.admin_pb2_grpc import AdminServiceStub
 from rankserve.v1.ranker_pb2_grpc import RankerServiceStub
 from rankserve.v1.scheduler_pb2_grpc import SchedulerServiceStub
 
 if TYPE_CHECKING:
+    from rankserve.v1.admin_pb2_grpc import AdminServiceAsyncStub
     from rankserve.v1.ranker_pb2_grpc import RankerServiceAsyncStub
     from rankserve.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub
 
@@ -97,10 +99,20 @@ class ServerProcess:
             self.process.wait()
             raise
         finally:
-            assert self.process.stdout is not None
-            if not self.process.stdout.closed:
-                self.rest_of_stdout = self.process.stdout.read()
-                self.process.stdout.close()
+            self._read_stdout()
+
+    def kill(self) -> None:
+        """SIGKILL; returns once it is gone."""
+        self._told_to_end = True
+        self.process.kill()
+        self.process.wait()
+        self._read_stdout()
+
+    def _read_stdout(self) -> None:
+        assert self.process.stdout is not None
+        if not self.process.stdout.closed:
+            self.rest_of_stdout = self.process.stdout.read()
+            self.process.stdout.close()
 
 
 class StartServer(Protocol):
@@ -121,6 +133,7 @@ class Connection:
         self.channel = channel or grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.scheduler = cast("SchedulerServiceAsyncStub", SchedulerServiceStub(self.channel))
         self.ranker = cast("RankerServiceAsyncStub", RankerServiceStub(self.channel))
+        self.admin = cast("AdminServiceAsyncStub", AdminServiceStub(self.channel))
 
     async def __aenter__(self) -> "Connection":
         return self

@@ -13,8 +13,8 @@ def spec(size_bytes: int = 10, tenant: str = "") -> RequestSpec:
     return RequestSpec("r", b"", size_bytes, "p", "p", tenant=tenant)
 
 
-def admission(limits: WaitingLimits, tenants: WaitingLimits | None = None) -> Admission:
-    return Admission(limits, lambda tenant: tenants or WaitingLimits(), lambda: 0, lambda: 2.5)
+def admission(limits: WaitingLimits, tenants: WaitingLimits | None = None, *, slots: int = 0) -> Admission:
+    return Admission(limits, lambda tenant: tenants or WaitingLimits(), lambda: slots, lambda: 2.5)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,15 @@ def test_a_tenant_that_has_its_share_waiting_leaves_room_for_others(limits: Wait
     queue.check_tenant(spec(tenant="b"))
     queue.leaves(spec(tenant="a"))
     queue.check_tenant(spec(tenant="a"))
+
+
+def test_a_burst_finds_the_free_slots_besides() -> None:
+    queue = admission(WaitingLimits(requests=3), slots=2)
+    for _ in range(5):
+        queue.check_queue(spec())
+        queue.enters(spec())
+    with pytest.raises(QueueFull):
+        queue.check_queue(spec())
 
 
 def test_room_without_some_that_wait() -> None:

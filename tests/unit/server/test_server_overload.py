@@ -22,7 +22,7 @@ class Queue:
         self.stream = EventStream()
         self.dispatcher = Dispatcher(
             Scheduler(make_policy("fcfs")),
-            cast(Engine, IdleEngine()),
+            cast(Engine, IdleEngine(max_sequences=0)),
             cast(Ranker, IdleRanker()),
             ServerSettings.model_validate(settings),
             clock=lambda: self.now_s,
