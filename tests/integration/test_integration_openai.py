@@ -3,11 +3,15 @@
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import openai
 import pytest
+import trustme
+from cryptography import x509
 from openai.types.chat import ChatCompletionMessageParam
 from support.messages import PROMPT_MARKER, answer_text, inference
 from support.openai_clients import MODEL, async_client, client, prompt
@@ -354,6 +358,63 @@ async def test_on_a_shutdown_what_runs_is_finished_and_what_waits_is_told_to_go(
         chunks = [chunk async for chunk in stream]
         assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     assert server.stop() == 0
+
+
+def test_with_mutual_tls_only_those_with_a_certificate_get_through(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    ca, mine = tmp_path / "ca.pem", tmp_path / "mine.pem"
+    authority.cert_pem.write_to_path(ca)
+    authority.issue_cert("caller").private_key_and_cert_chain_pem.write_to_path(mine)
+
+    def issue() -> trustme.LeafCert:
+        leaf = authority.issue_cert("127.0.0.1")
+        leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+        leaf.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+        return leaf
+
+    def serial_number() -> int:
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(mine)
+        host, port = server.listening["http_address"].split(":")
+        with (
+            socket.create_connection((host, int(port))) as connection,
+            context.wrap_socket(connection, server_hostname=host) as secure,
+        ):
+            certificate = secure.getpeercert(binary_form=True)
+        assert certificate is not None
+        return x509.load_der_x509_certificate(certificate).serial_number
+
+    first = issue()
+    options = ["--tls-certificate", "certificate.pem", "--tls-key", "key.pem", "--tls-client-ca", "ca.pem"]
+    options[1::2] = [str(tmp_path / name) for name in options[1::2]]
+    server = start_server(*HTTP, "--time-scale", "100", *options)
+    url = f"https://{server.listening['http_address']}/v1"
+    verify = ssl.create_default_context(cafile=str(ca))
+    with (
+        openai.OpenAI(
+            base_url=url, api_key="none", max_retries=0, http_client=openai.DefaultHttpxClient(verify=verify)
+        ) as stranger,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        stranger.models.list()
+    with client(server) as in_clear, pytest.raises(openai.APIConnectionError):
+        in_clear.models.list()
+    verify.load_cert_chain(mine)
+    with openai.OpenAI(
+        base_url=url, api_key="none", http_client=openai.DefaultHttpxClient(verify=verify)
+    ) as api:
+        assert api.completions.create(model=MODEL, prompt=prompt(), max_tokens=1).choices
+    issue()
+    deadline_s = monotonic() + 30
+    while serial_number() == serial_of(first):
+        assert monotonic() < deadline_s, "a renewed certificate is not served"
+        sleep(0.1)
+
+
+def serial_of(leaf: trustme.LeafCert) -> int:
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
 
 
 def test_an_answer_outlives_a_restart(start_server: StartServer, tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """Promise: replicas behind client-side balancing restart under load without an error that a client sees.
 
 Each SIGTERM goes to one of two replicas, which ``complete``, ``generate`` and a resilient submit stream keep
-busy. 4 SIGTERMs by default, 20 with RANKSERVE_PROMISES=full.
+busy. 4 SIGTERMs by default, 20 by `make promises`.
 """
 
 import asyncio
-import os
 import signal
 import socket
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.promises import FULL
 from support.server_process import CHANNEL_OPTIONS, ServerProcess
 from support.toy_ranker import publish
 
@@ -29,7 +29,7 @@ from rankserve.client import (
     Tokens,
 )
 
-RESTARTS = 20 if os.environ.get("RANKSERVE_PROMISES") == "full" else 4
+RESTARTS = 20 if FULL else 4
 CALLERS = 12
 # A restart of the other replica may follow at once: a request may meet several servers that leave.
 RETRY = Retry(attempts=10)

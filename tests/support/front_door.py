@@ -14,6 +14,7 @@ from rankserve.server.events import Accepted, EventStream, Failed, Finished, Tim
 from rankserve.server.front_door import front_door
 from rankserve.server.lifecycle import Lifecycle, State
 from rankserve.server.requests import RequestSpec
+from rankserve.server.rpc.interceptors.open_streams import OpenStreams
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.settings import ServerSettings
 
@@ -58,10 +59,12 @@ class Door:
         self.journal = SimpleNamespace(keeps=False)
         self.stats = SimpleNamespace(open_streams=0, slow_clients=0)
         timing = {name: options.pop(name) for name in ("body_timeout_s", "keep_alive_s") if name in options}
+        limits = options.pop("max_open_streams", 1000), options.pop("max_open_streams_per_caller", 1000)
         self.application = front_door(
             cast(Dispatcher, self),
             cast(Lifecycle, self),
             cast(StatsSource, self.stats),
+            OpenStreams(limits[0], limits[1]),
             ServerSettings(flush_interval_ms=0, **options),
             find,
             **timing,

@@ -40,6 +40,8 @@ def serve(
     """
     # Else gRPC prints a line, in its own format, for every TLS handshake that fails. Read as it is imported.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # Some of its builds report usage to their maker, over the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     with needs_extra("server"):
         import asyncio
 

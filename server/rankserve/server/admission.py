@@ -4,7 +4,7 @@ A request takes up room from its acceptance until it starts, and again after a p
 alone, so requests that are being recorded count too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rankserve.server.errors import QueueFull, QuotaExceeded
@@ -75,6 +75,14 @@ class Admission:
         full = self._exceeds(self._all, spec, self._limits)
         if full:
             raise QueueFull(full, self._retry_after_s())
+
+    def has_room(self, spec: RequestSpec, *, without: Sequence[RequestSpec] = ()) -> bool:
+        """Whether the queue would have room for it without some that wait."""
+        usage = _Usage(
+            self._all.requests - len(without),
+            self._all.size_bytes - sum(gone.size_bytes for gone in without),
+        )
+        return not self._exceeds(usage, spec, self._limits)
 
     def enters(self, spec: RequestSpec) -> None:
         """A request begins to take up room."""

@@ -218,7 +218,9 @@ class _Server:
             return ""
         tokens = self._access.tokens
         find = None if tokens is None else tokens.find
-        application = front_door(self._dispatcher, self._lifecycle, self._stats, settings, find)
+        application = front_door(
+            self._dispatcher, self._lifecycle, self._stats, self._access.streams, settings, find
+        )
         if self._tracing is not None:
             application.add_middleware(self._tracing.middleware)
         host = http_host(settings)
@@ -234,8 +236,13 @@ class _Server:
         application = self._operations.application(
             guard, self._stats, self._scheduler, self._ranker, metrics_open=settings.metrics_open
         )
+        # Probes have no client certificates; people and scrapers have tokens.
         port = self._http.open(
-            application, settings.operations_host, settings.operations_port, secure=not loopback
+            application,
+            settings.operations_host,
+            settings.operations_port,
+            secure=not loopback,
+            client_certificates=False,
         )
         return f"{bracketed(settings.operations_host)}:{port}"
 

@@ -128,15 +128,19 @@ class Dispatcher:
                 return
             self._admit(spec)
         except RequestError as error:
-            self.counters.refused += 1
-            for observer in self._observers:
-                observer.refused(error)
+            self.refused(error)
             raise
         live = self._accept(spec, stream)
         self.journal.accepted(live)
         # The journal has it; in memory it would be kept a second time.
         spec.body = b""
         self.journal.then(lambda: self._enter(live))
+
+    def refused(self, error: RequestError) -> None:
+        """Counts a request that was refused, here or before it came here."""
+        self.counters.refused += 1
+        for observer in self._observers:
+            observer.refused(error)
 
     def attach(self, live: LiveRequest, stream: EventStream, offset: int = 0) -> None:
         """Tells a stream of a request what others have been told, and all that follows.
@@ -166,6 +170,8 @@ class Dispatcher:
             stream.put_tokens(live.spec.id, offset, missing, text)
         if live.told_outcome and live.outcome is not None:
             stream.put(live.outcome)
+        elif live.spec.id in self._parked:
+            stream.leave(live.spec.id, ServerDraining())
         else:
             live.streams.append(stream)
             stream.open_requests.add(live.spec.id)
@@ -221,7 +227,7 @@ class Dispatcher:
         Args:
             ended: those that are retained, in the order in which they ended.
             unfinished: the others, in the order of acceptance. Those that the engine cannot go on with end
-                with `AnswerLost`.
+                with `AnswerLost`, those that it cannot serve at all with `InvalidRequest`.
         """
         for live in ended:
             self.registry.add(live)
@@ -234,8 +240,13 @@ class Dispatcher:
             for observer in self._observers:
                 observer.accepted(live)
             live.told_accepted = True
-            if live.request.output_tokens and not self.engine.capacity.resumes:
-                self._fail(live, AnswerLost())
+            try:
+                self._check_engine(live.spec, live.request.output_tokens)
+                if live.request.output_tokens and not self.engine.capacity.resumes:
+                    raise AnswerLost
+            except RequestError as error:
+                log.warning("request_not_resumed", request_id=live.spec.id, reason=str(error))
+                self._fail(live, error)
             else:
                 self._enter(live)
         self._forget()
@@ -243,7 +254,7 @@ class Dispatcher:
     async def drain(self, timeout_s: float) -> None:
         """Refuses new requests, ends those not yet started, lets the others finish until the timeout.
 
-        What is recorded in a journal and has no stream that owns it waits there for the next start.
+        What is recorded in a journal and outlives its streams waits there for the next start.
         """
         self.closed = ServerDraining
         self._leave(live for live in self.live_requests() if live.scheduled_s is None)
@@ -267,22 +278,40 @@ class Dispatcher:
     def _leave(self, requests: Iterable[LiveRequest]) -> None:
         """Ends requests that this process will not serve, or leaves them to the journal."""
         for live in requests:
-            if self.journal.keeps and live.outlives_streams and live.spec.id not in self._parked:
-                self._parked.add(live.spec.id)
-                self.engine.evict(live.request)
-                self.scheduler.end(live.request)
-                if live.scoring is not None:
-                    live.scoring.cancel()
-                    self._scoring_over(live)
-                for stream in live.streams:
-                    stream.fail(ServerDraining())
-            elif live.spec.id not in self._parked:
+            if live.spec.id in self._parked:
+                continue
+            if self.journal.keeps and live.outlives_streams:
+                self._park(live)
+            else:
                 self._fail(live, ServerDraining())
 
+    def _park(self, live: LiveRequest) -> None:
+        """Leaves a request to the journal."""
+        self._let_go(live)
+        self._parked.add(live.spec.id)
+        self.engine.evict(live.request)
+        self.scheduler.end(live.request)
+
+        def tell() -> None:
+            for stream in live.streams:
+                stream.leave(live.spec.id, ServerDraining())
+            live.streams.clear()
+
+        self.journal.then(tell)
+
+    def _let_go(self, live: LiveRequest) -> None:
+        """A request that ends here neither takes up room any more nor needs a score."""
+        if live.request.phase in (Phase.NEW, Phase.WAITING):
+            self.admission.leaves(live.spec)
+        if live.scoring is not None:
+            live.scoring.cancel()
+            self._scoring_over(live)
+
     def fail_all(self, error: RequestError) -> None:
-        """Ends every live request with this error."""
+        """Ends every live request with this error, but for those left to the journal."""
         for live in self.live_requests():
-            self._fail(live, error)
+            if live.spec.id not in self._parked:
+                self._fail(live, error)
 
     # What the engine asks
 
@@ -358,18 +387,7 @@ class Dispatcher:
             raise self.closed
         if self.journal.failure:
             raise JournalFailed
-        if spec.model not in ("", self.engine.name):
-            raise InvalidRequest("model", f"this server drives {self.engine.name!r}; or leave it empty")
-        longest = self.engine.capacity.max_model_len
-        input_tokens = self._input_tokens(spec)
-        output_tokens = spec.max_tokens or 1
-        if input_tokens + output_tokens > longest:
-            field = "prompt" if input_tokens + 1 > longest else "sampling.max_tokens"
-            raise InvalidRequest(
-                field,
-                f"{input_tokens} prompt tokens and {output_tokens} to answer exceed the"
-                f" model's {longest}; shorten the prompt or lower max_tokens",
-            )
+        self._check_engine(spec)
         self.admission.check_tenant(spec)
         try:
             self.admission.check_queue(spec)
@@ -377,19 +395,38 @@ class Dispatcher:
             if not self._shed_for(spec):
                 raise
 
+    def _check_engine(self, spec: RequestSpec, produced: int = 0) -> None:
+        """Raises InvalidRequest if the engine can never serve it, with so many tokens of the answer there."""
+        if spec.model not in ("", self.engine.name):
+            raise InvalidRequest("model", f"this server drives {self.engine.name!r}; or leave it empty")
+        longest = self.engine.capacity.max_model_len
+        input_tokens = self._input_tokens(spec)
+        output_tokens = max(spec.max_tokens or 1, produced + 1)
+        if input_tokens + output_tokens > longest:
+            field = "prompt" if input_tokens + 1 > longest else "sampling.max_tokens"
+            raise InvalidRequest(
+                field,
+                f"{input_tokens} prompt tokens and {output_tokens} to answer exceed the"
+                f" model's {longest}; shorten the prompt or lower max_tokens",
+            )
+
     def _shed_for(self, spec: RequestSpec) -> bool:
         """Makes room for a request in a full queue at the cost of worse ones; returns whether it did."""
-        while self._settings.shed:
-            worst = self.scheduler.last_waiting()
-            if worst is None or worst.priority <= spec.priority:
-                return False
+        worst = self.scheduler.last_waiting() if self._settings.shed else None
+        if worst is None or worst.priority <= spec.priority or not self._worse_make_room(spec, worst):
+            return False
+        while worst is not None and not self.admission.has_room(spec):
             self._fail(self.registry.live[worst.id], RequestShed(self._retry_after_s()))
-            try:
-                self.admission.check_queue(spec)
-            except QueueFull:
-                continue
+            worst = self.scheduler.last_waiting()
+        return True
+
+    def _worse_make_room(self, spec: RequestSpec, worst: Request) -> bool:
+        """Whether a request would have room without the worst one, or without all that are worse than it."""
+        live = self.registry.live
+        if self.admission.has_room(spec, without=[live[worst.id].spec]):
             return True
-        return False
+        worse = [r for r in self.scheduler.waiting_requests() if r.priority > spec.priority]
+        return self.admission.has_room(spec, without=[live[request.id].spec for request in worse])
 
     def _accept(self, spec: RequestSpec, stream: EventStream) -> LiveRequest:
         now_s = self._clock()
@@ -423,7 +460,7 @@ class Dispatcher:
         live.told_accepted = True
         for stream in live.streams:
             stream.put(Accepted(live.spec.id, live.accept_time))
-        if live.outcome is not None:
+        if live.outcome is not None or live.spec.id in self._parked:
             return
         try:
             self.scheduler.submit(live.request)
@@ -573,12 +610,11 @@ class Dispatcher:
         self.engine.wake()
 
     def _end(self, live: LiveRequest, outcome: Finished | Failed) -> None:
-        if live.request.phase in (Phase.NEW, Phase.WAITING):
-            self.admission.leaves(live.spec)
-        if live.scoring is not None:
-            live.scoring.cancel()
-            self._scoring_over(live)
-        self.scheduler.end(live.request, finished=isinstance(outcome, Finished))
+        self._let_go(live)
+        if live.spec.id in self._parked:
+            self._parked.discard(live.spec.id)
+        else:
+            self.scheduler.end(live.request, finished=isinstance(outcome, Finished))
         live.outcome = outcome
         live.ended_s, live.end_time = self._clock(), self._wall_clock()
         self.registry.end(live)

@@ -135,8 +135,10 @@ class EventStream:
         self._pending.clear()
         self._ready.set()
 
-    def fail(self, error: RequestError) -> None:
-        """The stream ends with this error once its client was told what waits."""
+    def leave(self, request_id: str, error: RequestError) -> None:
+        """No more is told of a request that goes on; once all others have ended, so does the stream."""
+        self._growing.pop(request_id, None)
+        self.open_requests.discard(request_id)
         self.error = error
         self._ready.set()
 
@@ -149,7 +151,7 @@ class EventStream:
     async def take(self) -> list[Event]:
         """The next events, at least one; an empty list once the stream has ended."""
         while not self._pending and not self._broken:
-            if self.error is not None or (self._complete and not self.open_requests):
+            if not self.open_requests and (self._complete or self.error is not None):
                 return []
             self._ready.clear()
             await self._ready.wait()

@@ -28,7 +28,8 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         # Writing pauses as soon as the kernel takes no more: what is not read is noticed, however little.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: TLS would pause with nothing to write, and so for ever.
+        transport.set_write_buffer_limits(high=1, low=0)
         self._first_request = self.loop.call_later(_FIRST_REQUEST_S, self._cut_if_silent)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -77,5 +77,6 @@ class Lifecycle:
             log.info("state_changed", state=state.value, before=self._last.value, detail=self.detail)
             self._last = state
             self._on_change(state)
-        if state is State.SERVING:
+        if state is not State.FAILED:
+            # Those that waited for the journal may start.
             self._dispatcher.engine.wake()

@@ -37,16 +37,17 @@ def recover(
         JournalError: an entry is not what this server writes.
     """
     # Where the server's clock was, or would have been, at Unix time 0.
-    epoch_s = clock() - wall_clock()
+    now_s = clock()
+    epoch_s = now_s - wall_clock()
     ended, unfinished = [], []
     for entry in entries:
         try:
             spec = decode(entry.body)
             if entry.outcome is None:
-                unfinished.append(_unfinished(entry, spec, epoch_s, dispatcher))
+                unfinished.append(_unfinished(entry, spec, epoch_s, now_s, dispatcher))
             else:
-                ended.append(_ended(entry, spec, entry.outcome, epoch_s))
-        except (ValueError, KeyError, TypeError) as error:
+                ended.append(_ended(entry, spec, entry.outcome, epoch_s, now_s))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise JournalError(
                 f"the journal's entry of request {entry.id!r} cannot be read"
                 f" ({type(error).__name__}): it was written by another version of the server, or damaged"
@@ -57,19 +58,22 @@ def recover(
         log.info("journal_recovered", unfinished=len(unfinished), retained=len(ended))
 
 
-def _unfinished(entry: Entry, spec: RequestSpec, epoch_s: float, dispatcher: Dispatcher) -> LiveRequest:
+def _unfinished(
+    entry: Entry, spec: RequestSpec, epoch_s: float, now_s: float, dispatcher: Dispatcher
+) -> LiveRequest:
     answer = AnswerText()
     for first, count, text in entry.pieces:
         if first != answer.tokens:
             raise ValueError(f"token {answer.tokens} is missing")
         answer.append(count, text)
-    arrival_s = entry.accept_time + epoch_s
+    # A wall clock that was set back meanwhile must not make it come from the future.
+    arrival_s = min(entry.accept_time + epoch_s, now_s)
     input_tokens = spec.replay_input_tokens or dispatcher.engine.count_tokens(spec.prompt)
     request = Request(
         id=spec.id,
         arrival_s=arrival_s,
         prompt_tokens=input_tokens,
-        max_tokens=dispatcher.max_tokens(spec, input_tokens),
+        max_tokens=max(dispatcher.max_tokens(spec, input_tokens), answer.tokens + 1),
         priority=spec.priority,
         tenant=spec.tenant,
         deadline_s=arrival_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
@@ -85,13 +89,15 @@ def _unfinished(entry: Entry, spec: RequestSpec, epoch_s: float, dispatcher: Dis
         number=entry.number,
         answer=answer,
         outlives_streams=True,
+        # Who had tokens was told before that it was queued, and is not told again.
+        queued_s=arrival_s if answer.tokens else None,
+        told_queued=answer.tokens > 0,
         told_tokens=answer.tokens,
     )
 
 
-def _ended(entry: Entry, spec: RequestSpec, encoded: str, epoch_s: float) -> LiveRequest:
+def _ended(entry: Entry, spec: RequestSpec, encoded: str, epoch_s: float, now_s: float) -> LiveRequest:
     outcome = decode_outcome(encoded)
-    finished = isinstance(outcome, Finished)
     request = Request(
         id=spec.id,
         arrival_s=entry.accept_time + epoch_s,
@@ -116,9 +122,9 @@ def _ended(entry: Entry, spec: RequestSpec, encoded: str, epoch_s: float) -> Liv
         end_time=entry.end_time or entry.accept_time,
         outlives_streams=True,
         told_accepted=True,
-        told_queued=finished,
+        told_queued=isinstance(outcome, Finished) or outcome.output_tokens > 0,
         told_tokens=outcome.output_tokens,
         told_outcome=True,
     )
-    live.ended_s = live.end_time + epoch_s
+    live.ended_s = min(live.end_time + epoch_s, now_s)
     return live

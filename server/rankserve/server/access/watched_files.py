@@ -47,5 +47,5 @@ def warn_if_others_read(path: Path, warn: Callable[[str], None]) -> None:
         mode = path.stat().st_mode & 0o777
     except OSError:
         return
-    if mode & 0o044:
+    if mode & 0o007:
         warn(f"{mode:o}")

@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.errors import InvalidRequest
+from rankserve.server.errors import InvalidRequest, RequestError
 from rankserve.server.events import EventStream
 from rankserve.server.front_door.authentication import check_may_submit
 from rankserve.server.front_door.bodies import Body, parse_body
@@ -22,6 +22,8 @@ from rankserve.server.front_door.served_models import ServedModels
 from rankserve.server.front_door.translation import as_parameter, body_to_spec, new_request_id
 from rankserve.server.front_door.unsupported import refuse_unsupported
 from rankserve.server.requests import RequestSpec
+from rankserve.server.rpc.interceptors.open_streams import OpenStreams
+from rankserve.server.rpc.request_ids import bind_id
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.settings import ServerSettings
 
@@ -32,7 +34,7 @@ class AnswerEndpoint:
     Args:
         kind: of body.
         answer_format: of answers.
-        dispatcher, settings, stats: the server's.
+        dispatcher, settings, stats, streams: the server's.
         bodies, models: shared by the endpoints.
         keep_alive_s: longest silence of a stream.
     """
@@ -44,6 +46,7 @@ class AnswerEndpoint:
         dispatcher: Dispatcher,
         settings: ServerSettings,
         stats: StatsSource,
+        streams: OpenStreams,
         bodies: BodyReader,
         models: ServedModels,
         keep_alive_s: float,
@@ -53,6 +56,7 @@ class AnswerEndpoint:
         self._dispatcher = dispatcher
         self._settings = settings
         self._stats = stats
+        self._streams = streams
         self._bodies = bodies
         self._models = models
         self._keep_alive_s = keep_alive_s
@@ -60,7 +64,7 @@ class AnswerEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         check_may_submit()
         request = Request(scope, receive)
-        with suppress(ClientDisconnect):
+        with suppress(ClientDisconnect), self._streams.hold():
             fields = await self._bodies.read(request)
             refuse_unsupported(fields)
             body = parse_body(self._kind, fields)
@@ -70,6 +74,7 @@ class AnswerEndpoint:
                 format=self._format,
                 include_usage=body.include_usage,
             )
+            bind_id(asked.request_id)
             spec = self._to_spec(body, asked.request_id)
             # From here on it is an id, which the response may repeat.
             request.state.request_id = asked.request_id
@@ -79,14 +84,18 @@ class AnswerEndpoint:
                 raise as_parameter(error, body) from None
 
     def _to_spec(self, body: Body, request_id: str) -> RequestSpec:
-        return body_to_spec(
-            body,
-            request_id=request_id,
-            # By the engine's name, whatever the client calls it: a retry by another name is the same.
-            model=self._dispatcher.engine.name,
-            max_prompt_bytes=self._settings.max_prompt_bytes,
-            keep_body=self._dispatcher.journal.keeps,
-        )
+        try:
+            return body_to_spec(
+                body,
+                request_id=request_id,
+                # By the engine's name, whatever the client calls it: a retry by another name is the same.
+                model=self._dispatcher.engine.name,
+                max_prompt_bytes=self._settings.max_prompt_bytes,
+                keep_body=self._dispatcher.journal.keeps,
+            )
+        except RequestError as error:
+            self._dispatcher.refused(error)
+            raise
 
     async def _answer(
         self, spec: RequestSpec, asked: Asked, streamed: bool, scope: Scope, receive: Receive, send: Send

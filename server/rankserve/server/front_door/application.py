@@ -22,6 +22,7 @@ from rankserve.server.front_door.formats import ChatFormat, TextFormat
 from rankserve.server.front_door.reading import BodyReader
 from rankserve.server.front_door.served_models import ServedModels
 from rankserve.server.lifecycle import Lifecycle, State
+from rankserve.server.rpc.interceptors.open_streams import OpenStreams
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.settings import ServerSettings
 
@@ -38,6 +39,7 @@ def front_door(
     dispatcher: Dispatcher,
     lifecycle: Lifecycle,
     stats: StatsSource,
+    streams: OpenStreams,
     settings: ServerSettings,
     find: FindPrincipal | None,
     *,
@@ -48,7 +50,7 @@ def front_door(
     """The OpenAI-compatible API as an application.
 
     Args:
-        dispatcher, lifecycle, stats, settings: the server's.
+        dispatcher, lifecycle, stats, streams, settings: the server's.
         find: the holder of a token, None for a token that is nobody's. None lets everybody do everything.
         wall_clock: Unix time.
         body_timeout_s: for a body to arrive.
@@ -60,7 +62,7 @@ def front_door(
         settings.max_waiting_bytes,
         body_timeout_s,
     )
-    shared = (dispatcher, settings, stats, bodies, models, keep_alive_s)
+    shared = (dispatcher, settings, stats, streams, bodies, models, keep_alive_s)
 
     async def health(request: Request) -> JSONResponse:
         state = lifecycle.state

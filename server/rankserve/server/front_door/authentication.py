@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rankserve.server.access.principal import (
     ANYBODY,
+    NOBODY,
     Principal,
     Role,
     current_principal,
@@ -32,16 +33,21 @@ class Authentication:
         self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        principal = ANYBODY
-        if self._find is not None and scope["path"] not in _OPEN_PATHS:
-            scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-            found = self._find(token.strip()) if scheme.lower() == "bearer" else None
-            if found is None:
-                await to_failure(_unauthenticated()).response()(scope, receive, send)
-                return
-            principal = found
+        principal = self._authenticate(scope)
+        if principal is None:
+            await to_failure(_unauthenticated()).response()(scope, receive, send)
+            return
         set_current_principal(principal)
         await self._application(scope, receive, send)
+
+    def _authenticate(self, scope: Scope) -> Principal | None:
+        if self._find is None:
+            return ANYBODY
+        if scope["path"] in _OPEN_PATHS:
+            return NOBODY
+        given = Headers(scope=scope).getlist("authorization")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        return self._find(token.strip()) if scheme.lower() == "bearer" else None
 
 
 def check_may_submit() -> None:

@@ -56,7 +56,7 @@ _DROP_TOKENS = "DELETE FROM tokens WHERE number IN (SELECT value FROM json_each(
 _FORGET = "DELETE FROM requests WHERE number IN (SELECT value FROM json_each(?1))"
 
 
-class JournalError(Exception):
+class JournalError(ValueError):
     """The journal cannot be used as it is. The message says why and what to do."""
 
 

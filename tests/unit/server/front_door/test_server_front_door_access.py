@@ -1,9 +1,13 @@
 """Who may ask, and for whom."""
 
+import asyncio
+
 import pytest
 from support.front_door import Door, error_of
 
 from rankserve.server.access.principal import Principal, Role
+from rankserve.server.errors import ServerDraining
+from rankserve.server.events import EventStream
 
 PRINCIPALS = {
     "token-of-a": Principal("a", frozenset({Role.SUBMIT}), frozenset({"a"})),
@@ -94,3 +98,31 @@ async def test_who_called_before_is_forgotten(door: Door) -> None:
     await door.complete({}, **bearer("token-of-a"))
     await door.complete({}, **bearer("token-of-all"))
     assert [spec.tenant for spec in door.specs] == ["a", ""]
+
+
+async def test_more_than_one_token_is_none(door: Door) -> None:
+    headers = [("authorization", "Bearer token-of-a"), ("authorization", "Bearer token-of-all")]
+    response = await door.client.get("/v1/models", headers=headers)
+    assert response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("limits", "others_refused"),
+    [({"max_open_streams_per_caller": 2}, False), ({"max_open_streams": 2}, True)],
+)
+async def test_open_requests_are_limited_and_let_go_of(limits: dict[str, int], others_refused: bool) -> None:
+    door = Door(find=PRINCIPALS.get, **limits)
+    answer, door.script = door.script, lambda spec, stream: streams.append(stream)
+    streams: list[EventStream] = []
+    waiting = [asyncio.create_task(door.complete({}, **bearer("token-of-a"))) for _ in range(2)]
+    while len(streams) < 2:
+        await asyncio.sleep(0)
+    door.script = answer
+    refused = await door.complete({}, **bearer("token-of-a"))
+    assert (refused.status_code, error_of(refused)["code"]) == (429, "too_many_streams")
+    other = await door.complete({}, **bearer("token-of-all"))
+    assert other.status_code == (429 if others_refused else 200)
+    for stream in streams:
+        stream.leave("any", ServerDraining())
+    await asyncio.gather(*waiting)
+    assert (await door.complete({}, **bearer("token-of-a"))).status_code == 200

@@ -1,4 +1,4 @@
-"""The journal's file: what goes in comes out, all of a batch or nothing, and damage is never taken for data."""
+"""The journal's file: what goes in comes out, a batch whole or not at all, and damage is no data."""
 
 import os
 import sqlite3
@@ -235,7 +235,8 @@ def test_a_torn_wal_keeps_every_batch_before_the_tear(path: Path) -> None:
         "import os, sys; from pathlib import Path; from rankserve.server.journal.store import *\n"
         "store = JournalStore(Path(sys.argv[1]))\n"
         "for n in range(1, 21):\n"
-        "    store.write(Batch(accepted=[(n, f'r{n}', 0.0, b'body' * 100), (100 + n, f'r{100 + n}', 0.0, b'')]))\n"
+        "    first, second = (n, f'r{n}', 0.0, b'body' * 100), (100 + n, f'r{100 + n}', 0.0, b'')\n"
+        "    store.write(Batch(accepted=[first, second]))\n"
         "os.kill(os.getpid(), 9)\n"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60)

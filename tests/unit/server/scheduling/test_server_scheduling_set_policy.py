@@ -1,4 +1,4 @@
-"""Another policy for all that waits: as if it had been there from the start, but for what tenants were served."""
+"""Another policy for all that waits: as if it had been there from the start, but for the tenants' turns."""
 
 import hypothesis.strategies as st
 import pytest
