@@ -1,42 +1,12 @@
 """Servers for the tests of this folder: real processes, judged when they end."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.messages import PROMPT_MARKER
+from support.server_fixtures import servers
 from support.server_process import Connection, ServerProcess, StartServer
 from support.toy_ranker import publish, publish_three
-
-
-def judge(server: ServerProcess) -> None:
-    """What holds for every server, whatever a test did to it."""
-    status = server.stop()
-    assert status == 0, server.stderr
-    assert "Traceback" not in server.stderr, server.stderr
-    assert server.rest_of_stdout == ""
-    assert PROMPT_MARKER not in server.stderr, "a prompt was logged"
-
-
-@contextmanager
-def servers(folder: Path, default_repository: Path) -> Iterator[StartServer]:
-    started: list[ServerProcess] = []
-
-    def start(*options: str, repository: Path | None = None) -> ServerProcess:
-        server_folder = folder / f"server-{len(started)}"
-        path = repository or default_repository
-        server = ServerProcess(server_folder, "--repository", str(path), *options)
-        started.append(server)
-        return server
-
-    try:
-        yield start
-    finally:
-        for server in started:
-            server.stop()
-    for server in started:
-        judge(server)
 
 
 @pytest.fixture(scope="session")
