@@ -34,7 +34,7 @@ class Answer:
 
 
 def get(server: ServerProcess, path: str, **headers: str) -> Answer:
-    host, _, port = server.listening["operations"].rpartition(":")
+    host, _, port = server.listening["operations_address"].rpartition(":")
     connection = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, int(port), timeout=30)
     try:
         connection.request("GET", path, headers=headers)
@@ -255,7 +255,7 @@ async def test_readiness_ends_with_the_signal_and_health_with_the_process(start_
 
 async def test_a_page_that_is_open_does_not_hold_up_the_end(start_server: StartServer) -> None:
     server = start_server("--operations-port", "0")
-    host, _, port = server.listening["operations"].rpartition(":")
+    host, _, port = server.listening["operations_address"].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /live/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await reader.readuntil(b"data: ")
@@ -297,7 +297,7 @@ def test_beyond_loopback_it_speaks_tls_and_asks_for_no_client_certificate(
     tls = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
     outside = ("--operations-port", "0", "--operations-host", "0.0.0.0")
     server = start_server(*tls, *outside, "--token-file", str(token_file))
-    port = int(server.listening["operations"].rpartition(":")[2])
+    port = int(server.listening["operations_address"].rpartition(":")[2])
     trusting = ssl.create_default_context(cafile=str(ca))
     for path, headers, status in (
         ("/readyz", {}, 200),

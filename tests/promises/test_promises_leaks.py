@@ -92,7 +92,7 @@ def crashing_clients(server: ServerProcess, seed: int, crashes: Counter[str]) ->
 
 
 def _addresses(listening: dict[str, str]) -> tuple[str, str, str]:
-    return listening["address"], listening["http_address"], listening["operations"]
+    return listening["address"], listening["http_address"], listening["operations_address"]
 
 
 def soak(folder: Path, plan: Plan) -> tuple[Soak, set[str]]:
@@ -102,7 +102,7 @@ def soak(folder: Path, plan: Plan) -> tuple[Soak, set[str]]:
     rss_mib: list[float] = []
     idle: list[Held] = []
     with serving(folder) as server:
-        observed = Observed(server.process.pid, server.listening["operations"])
+        observed = Observed(server.process.pid, server.listening["operations_address"])
         every_s = min(1.0, plan.round_s / 10)
         start_s = monotonic()
         for seed in range(plan.rounds):

@@ -72,7 +72,7 @@ def serve(
                         "policy": listening.policy,
                         "engine": listening.engine,
                         "ranker_version": listening.ranker_version,
-                        "operations": listening.operations_address,
+                        "operations_address": listening.operations_address,
                     }
                 )
             )
