@@ -1,5 +1,6 @@
 """Whatever a client sends: a clear error for it, and nothing for anybody else."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from itertools import count
 from typing import Any, cast
@@ -200,6 +201,25 @@ async def test_bytes_that_are_no_message_end_their_stream_and_free_its_requests(
     await slow.until_stats(lambda stats: stats.running == 1)
     state = await slow.scheduler.GetRequest(pb.GetRequestRequest(request_id="before-the-garbage"))
     assert code(state.failure.status) is StatusCode.CANCELLED
+
+
+async def test_bytes_that_are_no_message_end_a_stream_while_its_events_are_sent(
+    slow: Connection, slow_server: ServerProcess
+) -> None:
+    # A status that is sent while a response is being written gets lost: the client waits forever.
+    def broken_stream(number: int) -> StatusCode:
+        requests = [inference(f"sent-{number}-{n}", output=8000) for n in range(3)]
+        good = pb.SubmitRequest(requests=requests).SerializeToString()
+        call = submit(iter([good, b"\x0a\x7fcut" + b"x" * 100_000]), timeout=20)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call)
+        return cast("grpc.Call", refused.value).code()
+
+    # Not grpc.aio's: it can lose the status itself, of a call that ends while it writes.
+    with grpc.insecure_channel(slow_server.address, options=CHANNEL_OPTIONS) as channel:
+        submit: Any = channel.stream_stream(f"{SCHEDULER}/Submit")
+        codes = await asyncio.gather(*(asyncio.to_thread(broken_stream, number) for number in range(16)))
+    assert set(codes) == {StatusCode.INVALID_ARGUMENT}
 
 
 async def test_messages_beyond_4_mib_fail_only_their_own_call(

@@ -5,6 +5,7 @@ import base64
 import http.client
 import json
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from support.promql import is_balanced, listed_labels, matched_labels, metric_na
 from support.server_process import Connection, ServerProcess, StartServer
 from support.slots import occupied
 from support.submit_stream import History, SubmitStream
+from support.tls import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-of-sufficient-length"
@@ -283,6 +285,32 @@ def test_beyond_loopback_a_token_is_asked_for(start_server: StartServer, tmp_pat
     assert get(open_metrics, "/live").status == 401
     server.stop()
     assert TOKEN not in server.stderr
+
+
+def test_beyond_loopback_it_speaks_tls_and_asks_for_no_client_certificate(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    authority = Authority()
+    certificate, key = authority.issue(tmp_path)
+    ca, token_file = authority.write_ca(tmp_path), tmp_path / "token"
+    token_file.write_text(TOKEN)
+    tls = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca))
+    outside = ("--operations-port", "0", "--operations-host", "0.0.0.0")
+    server = start_server(*tls, *outside, "--token-file", str(token_file))
+    port = int(server.listening["operations"].rpartition(":")[2])
+    trusting = ssl.create_default_context(cafile=str(ca))
+    for path, headers, status in (
+        ("/readyz", {}, 200),
+        ("/metrics", {}, 401),
+        ("/metrics", {"Authorization": f"Bearer {TOKEN}"}, 200),
+    ):
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trusting)
+        connection.request("GET", path, headers=headers)
+        assert connection.getresponse().status == status, path
+        connection.close()
+    with pytest.raises(RuntimeError, match="--token-file"):
+        start_server(*tls, *outside)
+    assert get(start_server(*tls, "--operations-port", "0"), "/metrics").status == 200, "plain on loopback"
 
 
 def test_nobody_shows_the_network_who_is_served_by_accident(start_server: StartServer) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import openai
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -18,7 +19,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from support.messages import PROMPT_MARKER
+from support.openai_clients import base_url
 from support.server_process import StartServer
 
 from rankserve.client import AsyncSchedulerClient, Request, SchedulerClient
@@ -63,10 +66,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     collector.stop()
 
 
-async def test_requests_of_both_clients_are_children_of_the_callers_span(
+async def test_requests_of_every_client_are_children_of_the_callers_span(
     start_server: StartServer, collector: Collector
 ) -> None:
-    server = start_server(*OPTIONS)
+    server = start_server(*OPTIONS, "--http-port", "0")
     tracer = TracerProvider().get_tracer("caller")
     parents: dict[str, bytes] = {}
 
@@ -93,6 +96,17 @@ async def test_requests_of_both_clients_are_children_of_the_callers_span(
             client.complete(PROMPT_MARKER, id="sync", max_tokens=5)
 
     await asyncio.to_thread(use_sync_client)
+
+    def use_openai_client() -> None:
+        with tracer.start_as_current_span("openai") as span:
+            remember("openai", span.get_span_context().span_id)
+            headers: dict[str, str] = {"X-Request-Id": "openai"}
+            TraceContextTextMapPropagator().inject(headers)
+            with openai.OpenAI(base_url=base_url(server), api_key="none", max_retries=0) as api:
+                model = api.models.list().data[0].id
+                api.completions.create(model=model, prompt=PROMPT_MARKER, max_tokens=5, extra_headers=headers)
+
+    await asyncio.to_thread(use_openai_client)
     assert await asyncio.to_thread(server.stop) == 0
 
     spans = collector.spans()

@@ -22,3 +22,10 @@ def start_server(tmp_path: Path, repository: Path) -> Iterator[StartServer]:
     """Starts servers that end, and are judged, with the test."""
     with servers(tmp_path, repository) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_server(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[StartServer]:
+    """Starts servers that the tests of a module share."""
+    with servers(tmp_path_factory.mktemp("module"), repository) as start:
+        yield start

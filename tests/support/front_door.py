@@ -57,6 +57,7 @@ class Door:
         self.state = State.SERVING
         self.engine = SimpleNamespace(name=ENGINE, capacity=SimpleNamespace(max_model_len=8192))
         self.journal = SimpleNamespace(keeps=False)
+        self.refusals: list[RequestError] = []
         self.stats = SimpleNamespace(open_streams=0, slow_clients=0)
         timing = {name: options.pop(name) for name in ("body_timeout_s", "keep_alive_s") if name in options}
         limits = options.pop("max_open_streams", 1000), options.pop("max_open_streams_per_caller", 1000)
@@ -80,6 +81,9 @@ class Door:
         self.specs.append(spec)
         stream.open_requests.add(spec.id)
         self.script(spec, stream)
+
+    def refused(self, error: RequestError) -> None:
+        self.refusals.append(error)
 
     def stream_lost(self, stream: EventStream) -> None:
         self.lost.append(stream)

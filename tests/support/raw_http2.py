@@ -1,6 +1,7 @@
 """gRPC calls as bytes, for what no gRPC library would send."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -69,6 +70,40 @@ async def grpc_status(address: str, path: bytes, metadata: Iterable[tuple[bytes,
     )
     field = answer.partition(b"grpc-status")[2]
     return int(field[1 : 1 + field[0]])
+
+
+async def end_of_call(
+    address: str, path: bytes, metadata: Iterable[tuple[bytes, bytes]], data: bytes | None
+) -> tuple[int, float]:
+    """Makes a call, which stays open for more messages, and leaves its end to the server.
+
+    Args:
+        address: the server's.
+        path: the method.
+        metadata: beside what gRPC needs.
+        data: one message; None sends none, so the server waits for it.
+
+    Returns:
+        The status, and the seconds from the call to it.
+    """
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(opening())
+        # The server has answered, so the time that follows is the call's alone.
+        received = await reader.read(65536)
+        began_s = time.perf_counter()
+        writer.write(headers(path, metadata))
+        if data is not None:
+            writer.write(frame(_DATA, 0, 1, b"\0" + len(data).to_bytes(4, "big") + data))
+        async with asyncio.timeout(20):
+            while b"grpc-message" not in received and (chunk := await reader.read(65536)):
+                received += chunk
+        taken_s = time.perf_counter() - began_s
+    finally:
+        writer.close()
+    field = received.partition(b"grpc-status")[2]
+    return int(field[1 : 1 + field[0]]), taken_s
 
 
 def _text(value: bytes) -> bytes:

@@ -127,9 +127,16 @@ class Connection:
     Args:
         address: the server's.
         channel: another than a plain one.
+        metadata: that the server's counters are asked for with.
     """
 
-    def __init__(self, address: str, channel: grpc.aio.Channel | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        channel: grpc.aio.Channel | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._metadata = metadata
         self.channel = channel or grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.scheduler = cast("SchedulerServiceAsyncStub", SchedulerServiceStub(self.channel))
         self.ranker = cast("RankerServiceAsyncStub", RankerServiceStub(self.channel))
@@ -142,7 +149,7 @@ class Connection:
         await self.channel.close()
 
     async def stats(self) -> pb.GetStatsResponse:
-        return await self.scheduler.GetStats(pb.GetStatsRequest())
+        return await self.scheduler.GetStats(pb.GetStatsRequest(), metadata=self._metadata)
 
     async def until_idle(self) -> pb.GetStatsResponse:
         """Waits until no request lives; no KV block may be held then."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -22,9 +23,14 @@ _LIFE = re.compile("X|aX|aqt*[FX]")
 
 
 class History:
-    """The events of many requests in the order they came."""
+    """The events of many requests in the order they came.
+
+    Attributes:
+        ended_s: when each terminal event came, by `time.perf_counter`.
+    """
 
     def __init__(self) -> None:
+        self.ended_s: dict[str, float] = {}
         self.events: list[pb.RequestEvent] = []
         self.by_id: defaultdict[str, list[pb.RequestEvent]] = defaultdict(list)
         self.ids_with: defaultdict[str, set[str]] = defaultdict(set)
@@ -33,7 +39,10 @@ class History:
         for event in events:
             self.events.append(event)
             self.by_id[event.request_id].append(event)
-            self.ids_with[event.WhichOneof("event") or "nothing"].add(event.request_id)
+            kind = event.WhichOneof("event") or "nothing"
+            self.ids_with[kind].add(event.request_id)
+            if kind in ("finished", "failed"):
+                self.ended_s[event.request_id] = time.perf_counter()
 
     @property
     def ended(self) -> set[str]:

@@ -236,8 +236,13 @@ class _Server:
         application = self._operations.application(
             guard, self._stats, self._scheduler, self._ranker, metrics_open=settings.metrics_open
         )
+        # Probes have no client certificates; people and scrapers have tokens.
         port = self._http.open(
-            application, settings.operations_host, settings.operations_port, secure=not loopback
+            application,
+            settings.operations_host,
+            settings.operations_port,
+            secure=not loopback,
+            client_certificates=False,
         )
         return f"{bracketed(settings.operations_host)}:{port}"
 

@@ -128,15 +128,19 @@ class Dispatcher:
                 return
             self._admit(spec)
         except RequestError as error:
-            self.counters.refused += 1
-            for observer in self._observers:
-                observer.refused(error)
+            self.refused(error)
             raise
         live = self._accept(spec, stream)
         self.journal.accepted(live)
         # The journal has it; in memory it would be kept a second time.
         spec.body = b""
         self.journal.then(lambda: self._enter(live))
+
+    def refused(self, error: RequestError) -> None:
+        """Counts a request that was refused, here or before it came here."""
+        self.counters.refused += 1
+        for observer in self._observers:
+            observer.refused(error)
 
     def attach(self, live: LiveRequest, stream: EventStream, offset: int = 0) -> None:
         """Tells a stream of a request what others have been told, and all that follows.

@@ -24,26 +24,36 @@ class HttpPorts:
         self._on_slow_client = on_slow_client
         self._servers: list[HttpServer] = []
 
-    def open(self, application: Starlette, host: str, port: int, *, secure: bool = True) -> int:
+    def open(
+        self,
+        application: Starlette,
+        host: str,
+        port: int,
+        *,
+        secure: bool = True,
+        client_certificates: bool = True,
+    ) -> int:
         """Listens, and answers once started; returns the port.
 
         Args:
             application: what answers.
             host, port: where.
             secure: whether to serve TLS if the gRPC port does.
+            client_certificates: whether to ask for them if the gRPC port does.
 
         Raises:
             OSError: the address cannot be bound.
         """
         settings = self._settings
         secure = secure and self._access.certificates is not None
+        client_ca = settings.tls_client_ca if secure and client_certificates else None
         server = HttpServer(
             application,
             host,
             port,
             certificate_file=str(settings.tls_certificate) if secure else None,
             key_file=str(settings.tls_key) if secure else None,
-            client_ca_file=str(settings.tls_client_ca) if secure and settings.tls_client_ca else None,
+            client_ca_file=None if client_ca is None else str(client_ca),
             slow_client_s=settings.slow_client_s,
             on_slow_client=self._on_slow_client,
         )

@@ -105,10 +105,9 @@ def _check(settings: "ServerSettings") -> None:
         raise ValueError("TLS needs both --tls-certificate and --tls-key")
     if settings.tls_client_ca is not None and settings.tls_certificate is None:
         raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key beside it")
-    guarded = settings.token_file is not None or settings.tls_client_ca is not None
-    if guarded or settings.allow_unauthenticated:
+    if settings.token_file is not None or settings.allow_unauthenticated:
         return
-    for host in _hosts(settings):
+    for host in _hosts_without_guard(settings):
         if not is_loopback(host):
             raise ValueError(
                 f"listening on {host} lets anyone on the network in: give --token-file FILE,"
@@ -116,9 +115,10 @@ def _check(settings: "ServerSettings") -> None:
             )
 
 
-def _hosts(settings: "ServerSettings") -> list[str]:
-    hosts = [settings.host]
-    if settings.http_port is not None:
+def _hosts_without_guard(settings: "ServerSettings") -> list[str]:
+    """Where nobody is asked for anything, unless there are tokens."""
+    hosts = [] if settings.tls_client_ca is not None else [settings.host]
+    if settings.http_port is not None and settings.tls_client_ca is None:
         hosts.append(http_host(settings))
     if settings.operations_port is not None:
         hosts.append(settings.operations_host)

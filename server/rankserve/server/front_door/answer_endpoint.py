@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.errors import InvalidRequest
+from rankserve.server.errors import InvalidRequest, RequestError
 from rankserve.server.events import EventStream
 from rankserve.server.front_door.authentication import check_may_submit
 from rankserve.server.front_door.bodies import Body, parse_body
@@ -84,14 +84,18 @@ class AnswerEndpoint:
                 raise as_parameter(error, body) from None
 
     def _to_spec(self, body: Body, request_id: str) -> RequestSpec:
-        return body_to_spec(
-            body,
-            request_id=request_id,
-            # By the engine's name, whatever the client calls it: a retry by another name is the same.
-            model=self._dispatcher.engine.name,
-            max_prompt_bytes=self._settings.max_prompt_bytes,
-            keep_body=self._dispatcher.journal.keeps,
-        )
+        try:
+            return body_to_spec(
+                body,
+                request_id=request_id,
+                # By the engine's name, whatever the client calls it: a retry by another name is the same.
+                model=self._dispatcher.engine.name,
+                max_prompt_bytes=self._settings.max_prompt_bytes,
+                keep_body=self._dispatcher.journal.keeps,
+            )
+        except RequestError as error:
+            self._dispatcher.refused(error)
+            raise
 
     async def _answer(
         self, spec: RequestSpec, asked: Asked, streamed: bool, scope: Scope, receive: Receive, send: Send

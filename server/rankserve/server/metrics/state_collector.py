@@ -1,5 +1,6 @@
 """What the server counts anyway, read when somebody asks: a scrape agrees with `GetStats`."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -53,7 +54,7 @@ _OUTCOMES = ("finished", "cancelled", "expired", "failed")
 
 
 class StateCollector(Collector):
-    """Queue, engine, scheduler and ranker at the moment of a scrape.
+    """Queue, engine, scheduler and ranker at the moment of a scrape, which is on the server's event loop.
 
     Args:
         stats: reads the server's counters.
@@ -70,6 +71,9 @@ class StateCollector(Collector):
             yield GaugeMetricFamily(PREFIX + name, text, value=getattr(stats, field))
         for name, text, field in _COUNTERS:
             yield CounterMetricFamily(PREFIX + name, text, value=getattr(stats, field))
+        yield GaugeMetricFamily(
+            PREFIX + "asyncio_tasks", "Tasks of the event loop.", value=len(asyncio.all_tasks())
+        )
         usage = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
         yield GaugeMetricFamily(PREFIX + "kv_cache_usage_perc", "KV blocks in use; 1 = all.", value=usage)
         yield self._ended(stats)

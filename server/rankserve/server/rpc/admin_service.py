@@ -3,22 +3,19 @@
 from collections.abc import Callable
 
 import grpc
-import structlog
 
 from rankserve.records.ranker_version import RankerVersionError
-from rankserve.server.access.principal import current_principal
 from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.lifecycle import Lifecycle
 from rankserve.server.ranker_swap import check_policy_fits
+from rankserve.server.rpc.admin_log import log_admin_action
 from rankserve.server.rpc.errors import abort
 from rankserve.server.scheduling.policies import Policy, UnknownPolicyError
 from rankserve.v1 import admin_pb2 as pb
 from rankserve.v1.admin_pb2_grpc import AdminServiceServicer
 
 Context = grpc.aio.ServicerContext[object, object]
-
-log = structlog.get_logger(__name__)
 
 
 class AdminService(AdminServiceServicer):
@@ -30,24 +27,24 @@ class AdminService(AdminServiceServicer):
         self._make_policy = make_policy
 
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
-        _log("drain")
+        log_admin_action("drain")
         self._lifecycle.drain()
         return pb.DrainResponse(live=len(self._dispatcher.registry.live))
 
     async def Pause(self, request: pb.PauseRequest, context: Context) -> pb.PauseResponse:
-        _log("pause")
+        log_admin_action("pause")
         self._lifecycle.pause()
         return pb.PauseResponse(waiting=self._dispatcher.admission.waiting)
 
     async def Resume(self, request: pb.ResumeRequest, context: Context) -> pb.ResumeResponse:
-        _log("resume")
+        log_admin_action("resume")
         self._lifecycle.resume()
         return pb.ResumeResponse()
 
     async def SetPolicy(self, request: pb.SetPolicyRequest, context: Context) -> pb.SetPolicyResponse:
         scheduler = self._dispatcher.scheduler
         previous = scheduler.policy.name
-        _log("set_policy", policy=request.policy[:64], previous=previous)
+        log_admin_action("set_policy", policy=request.policy, previous=previous)
         try:
             policy = self._make_policy(request.policy)
             check_policy_fits(policy, scheduler.settings, self._dispatcher.ranker.active)
@@ -59,7 +56,3 @@ class AdminService(AdminServiceServicer):
         except ValueError as error:
             await abort(context, RankerVersionError(str(error)))
         return pb.SetPolicyResponse(previous=previous, reordered=scheduler.waiting)
-
-
-def _log(action: str, **fields: object) -> None:
-    log.warning("admin_action", action=action, by=current_principal().name, **fields)

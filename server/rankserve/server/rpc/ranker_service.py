@@ -10,6 +10,7 @@ from rankserve.server.ranker_swap import RankerSwap
 from rankserve.server.ranking.errors import ScoringError
 from rankserve.server.ranking.ranker import LoadedVersion, PromptScore, Ranker
 from rankserve.server.ranking.repository import VersionEntry
+from rankserve.server.rpc.admin_log import log_admin_action
 from rankserve.server.rpc.errors import abort
 from rankserve.v1 import ranker_pb2 as pb
 from rankserve.v1.ranker_pb2_grpc import RankerServiceServicer
@@ -53,6 +54,7 @@ class RankerService(RankerServiceServicer):
         try:
             if not request.name:
                 raise InvalidRequest("name", "must not be empty")
+            log_admin_action("load_ranker_version", name=request.name, version=request.version)
             loaded = await self._swap.load(request.name, request.version or None)
         except (InvalidRequest, RankerVersionError) as error:
             await abort(context, error)
@@ -64,6 +66,7 @@ class RankerService(RankerServiceServicer):
         try:
             if not request.name:
                 raise InvalidRequest("name", "must not be empty")
+            log_admin_action("activate_ranker_version", name=request.name, version=request.version)
             loaded, rescored = await self._swap.activate(request.name, request.version or None)
         except (InvalidRequest, RankerVersionError, ScoringError) as error:
             await abort(context, error)

@@ -165,15 +165,19 @@ class SchedulerService(SchedulerServiceServicer):
             stream.refuse(message.id, error)
 
     def _submit(self, message: pb.InferenceRequest, stream: EventStream) -> None:
-        tenant = current_principal().tenant_for(message.tenant)
-        if tenant != message.tenant:
-            message.tenant = tenant
-        spec = to_spec(
-            message,
-            max_prompt_bytes=self._settings.max_prompt_bytes,
-            replay=self._settings.replay,
-            keep_body=self._dispatcher.journal.keeps,
-        )
+        try:
+            tenant = current_principal().tenant_for(message.tenant)
+            if tenant != message.tenant:
+                message.tenant = tenant
+            spec = to_spec(
+                message,
+                max_prompt_bytes=self._settings.max_prompt_bytes,
+                replay=self._settings.replay,
+                keep_body=self._dispatcher.journal.keeps,
+            )
+        except RequestError as error:
+            self._dispatcher.refused(error)
+            raise
         self._dispatcher.submit(spec, stream)
 
     def _find(self, request_id: str) -> LiveRequest:

@@ -4,7 +4,7 @@ Nothing is changed, and little more is looked at than is shown: the next of a bi
 children of those before it, so the first k of n cost O(k log k).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
@@ -44,15 +44,16 @@ class Preview:
     def of(self, band: Band) -> Iterator[Request]:
         """The waiting requests of a band, the next one first."""
         taken: set[int] = set()
-        due_in_band = _Line(self._while_due(band.waits, self._is_due), taken)
+        waits_in_band = _Line(_oldest_first(band.waits), taken)
         turns = _Turns(band)
         lanes: dict[int, tuple[_Line, _Line]] = {}
         while (lane := turns.first()) is not None:
             if lane.number not in lanes:
-                lanes[lane.number] = _Line(self._by_key(lane), taken), _Line(self._due_of_tenant(lane), taken)
-            by_key, due_of_tenant = lanes[lane.number]
-            due = due_in_band.first() or due_of_tenant.first()
-            request = due_in_band.first() or self._choose(by_key.first(), due)
+                lanes[lane.number] = _Line(self._by_key(lane), taken), _Line(_oldest_first(lane.waits), taken)
+            by_key, waits = lanes[lane.number]
+            due_in_band = self._if_due(waits_in_band.first())
+            due = due_in_band or self._if_due_of_tenant(waits.first())
+            request = due_in_band or self._choose(by_key.first(), due)
             if request is None:
                 turns.drop_first()
                 continue
@@ -69,20 +70,15 @@ class Preview:
             return head
         return due
 
-    def _is_due(self, request: Request) -> bool:
-        return self._starvation is not None and self._starvation.is_due(request, self._now_s, self._step)
+    def _if_due(self, oldest: Request | None) -> Request | None:
+        if oldest is None or self._starvation is None:
+            return None
+        return oldest if self._starvation.is_due(oldest, self._now_s, self._step) else None
 
-    def _due_of_tenant(self, lane: Lane) -> Iterator[Request]:
-        bound = self._bound
-        if bound is None:
-            return iter(())
-        return self._while_due(lane.waits, lambda request: bound.is_due(request, self._now_s))
-
-    def _while_due(self, waits: WaitOrder | None, is_due: Callable[[Request], bool]) -> Iterator[Request]:
-        for request in iter(()) if waits is None else waits.oldest_first(_MOST_SEEN):
-            if not is_due(request):
-                return
-            yield request
+    def _if_due_of_tenant(self, oldest: Request | None) -> Request | None:
+        if oldest is None or self._bound is None:
+            return None
+        return oldest if self._bound.is_due(oldest, self._now_s) else None
 
     def _by_key(self, lane: Lane) -> Iterator[Request]:
         entries = self._by_bucket(lane) if isinstance(lane, BucketLane) else _live(lane)
@@ -164,6 +160,10 @@ def heap_in_order(heap: list[_Item]) -> Iterator[_Item]:
         for child in (2 * index + 1, 2 * index + 2):
             if child < len(heap):
                 heappush(candidates, (heap[child], child))
+
+
+def _oldest_first(waits: WaitOrder | None) -> Iterator[Request]:
+    return iter(()) if waits is None else waits.oldest_first(_MOST_SEEN)
 
 
 def _live(entries: Entries) -> Iterator[Entry]:

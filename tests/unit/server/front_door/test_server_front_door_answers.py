@@ -145,7 +145,7 @@ async def test_what_fails_later_ends_the_stream_with_an_error() -> None:
 async def test_a_stream_that_the_server_gave_up_has_its_status(streamed: bool) -> None:
     """As those that a shutdown leaves to the journal."""
     door = Door()
-    door.script = lambda spec, stream: stream.fail(ServerDraining())
+    door.script = lambda spec, stream: stream.leave(spec.id, ServerDraining())
     response = await door.complete({"stream": streamed})
     assert (response.status_code, error_of(response)["code"]) == (503, "draining")
     assert response.headers["connection"] == "close", "a retry must be free to go elsewhere"

@@ -70,7 +70,7 @@ def schedulers(draw: st.DrawFn) -> Scheduler:
     return scheduler
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(scheduler=schedulers(), most=st.integers(1, 60))
 def test_it_shows_the_order_in_which_requests_start(scheduler: Scheduler, most: int) -> None:
     shown = scheduler.next_requests(NOW_S, most)
@@ -123,3 +123,18 @@ def test_running_requests_are_shown_in_the_order_of_their_starts() -> None:
         scheduler.submit(make_request(str(n), arrival_s=float(n)))
     scheduler.plan(10.0, room(4))
     assert [r.id for r in scheduler.running_requests(3)] == ["0", "1", "2"]
+
+
+def test_who_is_due_may_be_hidden_behind_one_evicted_at_the_same_time() -> None:
+    starvation = StarvationSettings(threshold_steps=2)
+    scheduler = Scheduler(make_policy("ranking"), SchedulerSettings(starvation=starvation))
+    for name, score in (("a", 9.0), ("b", 8.0), ("c", 1.0), ("d", 2.0)):
+        scheduler.submit(make_request(name, score=score))
+    scheduler.plan(0.0, room(2))
+    scheduler.step_done()
+    victim = scheduler.select_victim(0.0)
+    assert victim is not None
+    assert victim.id == "b"
+    scheduler.step_done()
+    assert [r.id for r in scheduler.next_requests(0.0, 3)] == ["b", "c", "d"]
+    assert [r.id for r in scheduler.plan(0.0, room(3)).started] == ["b", "c", "d"]

@@ -58,15 +58,21 @@ class MalformedMessageInterceptor(grpc.aio.ServerInterceptor):
             async def stream_stream(requests: Any, context: Any) -> AsyncIterator[Any]:
                 async def checked() -> AsyncIterator[Any]:
                     async for request in requests:
-                        await _refuse_malformed(request, context)
+                        if request is _MALFORMED:
+                            raise _MalformedMessageError
+                        bind_request_id(request)
                         yield request
 
-                responses = multiplexed(checked(), context)
-                if inspect.isawaitable(responses):
-                    await responses
-                    return
-                async for response in responses:
-                    yield response
+                try:
+                    responses = multiplexed(checked(), context)
+                    if inspect.isawaitable(responses):
+                        await responses
+                        return
+                    async for response in responses:
+                        yield response
+                except _MalformedMessageError:
+                    # Not where it was read: a status sent amid a write is lost, and the client waits forever.
+                    await _refuse_malformed(_MALFORMED, context)
 
             return grpc.stream_stream_rpc_method_handler(
                 stream_stream, deserialize, handler.response_serializer
@@ -75,6 +81,10 @@ class MalformedMessageInterceptor(grpc.aio.ServerInterceptor):
 
 
 _MALFORMED = object()
+
+
+class _MalformedMessageError(Exception):
+    """Passes through the method that reads the messages."""
 
 
 async def _refuse_malformed(request: Any, context: Any) -> None:
