@@ -73,7 +73,12 @@ def good_message(draw: Random, method: MethodDescriptor) -> bytes:
         ),
         "CancelRequest": pb.CancelRequestRequest(request_id=request_id),
         "GetRequest": pb.GetRequestRequest(request_id=request_id),
-        "ListRequests": pb.ListRequestsRequest(page_size=10, page_token="3", states=[4, 5], tenant="a"),
+        "ListRequests": pb.ListRequestsRequest(
+            page_size=10,
+            page_token="3",
+            states=[pb.REQUEST_STATE_FINISHED, pb.REQUEST_STATE_FAILED],
+            tenant="a",
+        ),
         "WatchStats": pb.WatchStatsRequest(interval_ms=100),
         "Score": ranker_pb2.ScoreRequest(prompts=[request.prompt, "one two"]),
         "LoadRankerVersion": ranker_pb2.LoadRankerVersionRequest(name=name, version=draw.randrange(3)),

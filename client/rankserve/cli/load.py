@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankserve.cli.connection_options import Connection, with_connection_options
 from rankserve.cli.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -14,10 +16,9 @@ if TYPE_CHECKING:
     from rankserve.records.workload import WorkloadRecord
 
 
+@with_connection_options
 def load(
-    target: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The server; `rankserve serve` starts one.")
-    ] = "127.0.0.1:50051",
+    connect: Callable[[], Connection],
     workload: Annotated[
         Path | None,
         typer.Option(
@@ -71,9 +72,6 @@ def load(
     total_timeout_s: Annotated[
         float | None, typer.Option(help="Give everything up this long after the start.")
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="File with the server's token.")
-    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the results as JSONL, for `rankserve report`."),
@@ -99,11 +97,11 @@ def load(
     from rankserve.records.results import Run, write_run
 
     async def send() -> Run:
-        token = None if token_file is None else token_file.read_text(encoding="utf-8").strip()
-        async with AsyncSchedulerClient(target, token=token) as client:
+        async with AsyncSchedulerClient(to.target, tls=to.tls, token=to.token) as client:
             return await run_load(client, records, arrivals, options, on_progress=ProgressLine(sys.stderr))
 
     try:
+        to = connect()
         records, name = _workload(workload, synthetic, requests, model, seed)
         drawn = drawn_arrivals(rate=rate, burst=burst, gamma_cv=gamma_cv, on_off=on_off, seed=seed)
         arrivals = drawn or _recorded(records, speed)
@@ -125,7 +123,7 @@ def load(
     report = build_report([run])
     metrics = report.columns[0].metrics
     if as_json:
-        print(json.dumps({"target": target, **to_json(report)["runs"][0]}))
+        print(json.dumps({"target": to.target, **to_json(report)["runs"][0]}))
     else:
         print(render_run(metrics), end="")
     for outcome, message in sorted({result.outcome: result.error for result in run.results}.items()):

@@ -2,6 +2,7 @@
 
 import typer
 
+from rankserve.cli.admin import admin_app
 from rankserve.cli.collect import collect
 from rankserve.cli.demo import demo
 from rankserve.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ app.command()(export)
 app.add_typer(models_app, name="models")
 app.command()(serve)
 app.command()(health)
+app.add_typer(admin_app, name="admin")
 app.command()(load)
 app.command()(simulate)
 app.command()(report)

@@ -18,6 +18,7 @@ COMMANDS = (
     "models",
     "serve",
     "health",
+    "admin",
     "load",
     "simulate",
     "report",

@@ -5,7 +5,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio
 
 
-class HealthService(aio.HealthServicer):
+class HealthService(aio.HealthServicer):  # type: ignore[misc] # has no types
     async def List(
         self,
         request: "health_pb2.HealthListRequest",
