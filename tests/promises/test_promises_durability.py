@@ -9,7 +9,7 @@ repeats the choices of a run.
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
@@ -148,7 +148,7 @@ class Client:
                 raise
 
     async def _events(
-        self, call: "grpc.aio.Call[pb.SubmitResponse | pb.WatchResponse]"
+        self, call: AsyncIterable[pb.SubmitResponse] | AsyncIterable[pb.WatchResponse]
     ) -> AsyncIterator[pb.RequestEvent]:
         self._streams += 1
         stream = f"{self._name}/{self._streams}"
