@@ -148,7 +148,7 @@ class Client:
                 raise
 
     async def _events(
-        self, call: AsyncIterable[pb.SubmitResponse | pb.WatchResponse]
+        self, call: AsyncIterable[pb.SubmitResponse] | AsyncIterable[pb.WatchResponse]
     ) -> AsyncIterator[pb.RequestEvent]:
         self._streams += 1
         stream = f"{self._name}/{self._streams}"
