@@ -22,7 +22,9 @@ class Application:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
-        self.starlette = Starlette(routes=[Route("/endless", self.endless), Route("/hello", self.hello)])
+        self.starlette = Starlette(
+            routes=[Route("/endless", self.endless), Route("/hello", self.hello, methods=["GET", "POST"])]
+        )
 
     async def endless(self, request: Request) -> StreamingResponse:
         return StreamingResponse(self._chunks())
@@ -138,3 +140,15 @@ async def test_what_is_written_is_sent_at_once() -> None:
     client.close()
     await server.aclose()
     assert delays == [1]
+
+
+async def test_a_body_that_goes_wrong_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(Application(), slow_client_s=5) as (port, _):
+        for broken in (b"no chunk\r\n", b"-1\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST /hello HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + broken)
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.count(b"HTTP/1.1") == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

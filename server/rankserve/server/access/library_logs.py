@@ -1,4 +1,4 @@
-"""What gRPC and asyncio say, without the values they say it of.
+"""What gRPC, uvicorn and asyncio say, without the values they say it of.
 
 They print exceptions whole, and metadata that they cannot decode; either may hold a token or a prompt.
 """
@@ -14,7 +14,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_LIBRARIES = ("grpc", "asyncio")
+_LIBRARIES = ("grpc", "uvicorn", "asyncio")
 
 
 class _WithoutValues(logging.Handler):
@@ -26,7 +26,7 @@ class _WithoutValues(logging.Handler):
 
 
 def keep_values_out_of_library_logs(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on gRPC and asyncio log through ours, without the values of arguments and exceptions."""
+    """From now on the libraries log through ours, without the values of arguments and exceptions."""
     for name in _LIBRARIES:
         logger = logging.getLogger(name)
         logger.handlers = [_WithoutValues(logging.WARNING)]

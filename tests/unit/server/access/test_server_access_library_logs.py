@@ -14,22 +14,25 @@ SECRET = "correct-horse-battery-staple"
 
 @pytest.fixture(autouse=True)
 def loggers_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("grpc", "asyncio")]
+    loggers = [logging.getLogger(name) for name in ("grpc", "uvicorn", "asyncio")]
     before = [(logger.handlers, logger.propagate) for logger in loggers]
     yield
     for logger, (handlers, propagate) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
 
 
-async def test_exceptions_are_logged_by_type_and_place(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "uvicorn.error"])
+async def test_exceptions_are_logged_by_type_and_place(
+    caplog: pytest.LogCaptureFixture, library: str
+) -> None:
     keep_values_out_of_library_logs(asyncio.get_running_loop())
     with capture_logs() as logs:
         try:
             raise ValueError(SECRET)
         except ValueError:
-            logging.getLogger("grpc._cython.cygrpc").exception("Invalid encoding on %s", SECRET)
+            logging.getLogger(library).exception("Invalid encoding on %s", SECRET)
     [line] = logs
-    assert line["library"] == "grpc._cython.cygrpc"
+    assert line["library"] == library
     assert line["message"] == "Invalid encoding on %s"
     assert line["log_level"] == "error"
     assert line["error"] == "ValueError"
