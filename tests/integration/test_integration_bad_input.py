@@ -259,6 +259,14 @@ async def test_score_refuses_bad_prompts(slow: Connection, prompts: list[str], f
     assert violated_fields(rich_status(refused.value)) == [field]
 
 
+@pytest.mark.parametrize("token", ["-1", "x", "²", "٣", "1" * 5000])
+async def test_a_page_token_that_is_none_is_refused(slow: Connection, token: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await slow.scheduler.ListRequests(pb.ListRequestsRequest(page_token=token))
+    assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+    assert violated_fields(rich_status(refused.value)) == ["page_token"]
+
+
 async def test_requests_at_the_limits_are_served(slow: Connection) -> None:
     request = inference(
         "A-z_0.9:" + "x" * 120,

@@ -1,6 +1,7 @@
 """`SchedulerService`: the streams between clients and the dispatcher."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
@@ -25,6 +26,7 @@ Context = grpc.aio.ServicerContext[object, object]
 
 _MAX_WATCHED = 1000
 _PAGE, _MAX_PAGE = 100, 1000
+_PAGE_TOKEN = re.compile("[0-9]{1,18}")
 # Requests that one page looks at: a filter that few match gives short pages instead of a long pause.
 _MAX_SCANNED = 10_000
 _MIN_INTERVAL_MS, _INTERVAL_MS, _MAX_INTERVAL_MS = 100, 1000, 60_000
@@ -190,7 +192,7 @@ class SchedulerService(SchedulerServiceServicer):
     def _page(self, request: pb.ListRequestsRequest) -> pb.ListRequestsResponse:
         if request.page_size > _MAX_PAGE:
             raise InvalidRequest("page_size", f"must be at most {_MAX_PAGE}")
-        if request.page_token and not request.page_token.isdecimal():
+        if request.page_token and not _PAGE_TOKEN.fullmatch(request.page_token):
             raise InvalidRequest("page_token", "must be the next_page_token of the page before")
         principal = current_principal()
         response = pb.ListRequestsResponse()
