@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from rankserve.server.access.wiring import Access, bracketed, http_host, is_loopback
@@ -39,6 +38,7 @@ from rankserve.server.ranking.ranker import Ranker
 from rankserve.server.recovery import recover
 from rankserve.server.request_log import RequestLog
 from rankserve.server.rpc.admin_service import AdminService
+from rankserve.server.rpc.health_service import HealthService
 from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
@@ -121,7 +121,7 @@ class _Server:
             observers=self._observers(),
             tenant_limits=None if tokens is None else tokens.tenant_limits,
         )
-        self._health = health_aio.HealthServicer()
+        self._health = HealthService()
         self._health_tasks: set[asyncio.Task[None]] = set()
         self._lifecycle = Lifecycle(self._dispatcher, self._on_state)
         self._stats = StatsSource(self._dispatcher, self._lifecycle, self._tau.values)
