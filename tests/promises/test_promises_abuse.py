@@ -5,7 +5,7 @@ from SEED and a number, which every failure names together with the bytes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -15,7 +15,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from support import raw_http2
-from support.abused_rpcs import ALLOWED, METHODS, call, good_message
+from support.abused_rpcs import ALLOWED, METHODS, Caller, good_message
 from support.abusive_bytes import byte_by_byte, no_grpc, open_and_drop, send_bytes
 from support.abusive_http import fuzzed_request, statuses
 from support.abusive_streams import behaviours
@@ -33,7 +33,7 @@ from rankserve.v1.admin_pb2_grpc import AdminServiceStub
 pytestmark = pytest.mark.timeout(3600 if FULL else 300)
 
 SEED = 5
-MESSAGES, CALLERS = 52_000 if FULL else 2600, 16
+MESSAGES, CALLERS = 60_000 if FULL else 2600, 16
 STOPPING_MESSAGES = 1000 if FULL else 100
 METADATA_CALLS = 5000 if FULL else 200
 STREAM_ROUNDS = 30 if FULL else 2
@@ -55,6 +55,12 @@ def server(start_module_server: StartServer, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture
+def caller(server: ServerProcess) -> Iterator[Caller]:
+    with Caller(server.address) as caller:
+        yield caller
+
+
+@pytest.fixture
 async def abused(server: ServerProcess) -> AsyncIterator[Connection]:
     """A connection to the server, which serves as ever after the test, and holds nothing of it."""
     async with Connection(server.address, metadata=bearer(ADMIN)) as connection:
@@ -66,8 +72,7 @@ async def abused(server: ServerProcess) -> AsyncIterator[Connection]:
         async with SubmitStream(connection.scheduler, bearer(ADMIN)) as stream:
             request_id = f"after-{monotonic()}"
             await stream.send(inference(request_id))
-            result = (await stream.finish()).result(request_id)
-        assert (result.output_tokens, result.ranker_version) == (3, "toy/1")
+            assert (await stream.finish()).result(request_id).output_tokens == 3
         stats = await connection.until_idle()
         assert stats.state == pb.SERVER_STATE_SERVING
 
@@ -98,7 +103,7 @@ def messages_for(draw: Random, method: MethodDescriptor) -> list[bytes]:
     return [fuzzed(draw, method.input_type, good_message(draw, method)) for _ in range(count)]
 
 
-async def test_no_message_to_any_method_is_a_fault(abused: Connection) -> None:
+async def test_no_message_to_any_method_is_a_fault(abused: Connection, caller: Caller) -> None:
     methods = [method for method in METHODS if method.name not in STOPPING]
     sent = 0
 
@@ -108,26 +113,27 @@ async def test_no_message_to_any_method_is_a_fault(abused: Connection) -> None:
         token = draw.choice((ADMIN,) * 20 + (SUBMIT, OBSERVE, WRONG, None))
         messages = messages_for(draw, method)
         sent += len(messages)
-        await call(abused.channel, method, messages, bearer(token))
+        await caller.call(method, messages, bearer(token))
 
     seconds = await each(range(MESSAGES), act)
     note("abuse, messages", sent=sent, methods=len(methods), seconds=round(seconds, 1))
     assert sent >= MESSAGES
 
 
-async def test_no_message_to_what_stops_the_server_is_a_fault(abused: Connection) -> None:
+async def test_no_message_to_what_stops_the_server_is_a_fault(abused: Connection, caller: Caller) -> None:
     admin: Any = AdminServiceStub(abused.channel)
 
     async def act(number: int, draw: Random) -> None:
         method = next(m for m in METHODS if m.name == ("Drain", "Pause")[number % 2])
-        await call(abused.channel, method, messages_for(draw, method), bearer(ADMIN))
+        await caller.call(method, messages_for(draw, method), bearer(ADMIN))
         await admin.Resume(admin_pb2.ResumeRequest(), metadata=bearer(ADMIN))
 
     seconds = await each(range(STOPPING_MESSAGES), act, callers=1)
     note("abuse, Drain and Pause", sent=STOPPING_MESSAGES, seconds=round(seconds, 1))
 
 
-# Left out: `authorization-bin` that is no base64. gRPC's core answers it with INTERNAL before it asks us.
+# Left out: an `authorization-bin` that is no base64, and a `grpc-timeout` that is no time. gRPC's core
+# answers them with INTERNAL before it asks us.
 def hostile_metadata(draw: Random) -> tuple[tuple[str, str | bytes], ...]:
     size = draw.choice((0, 1, 100, 8000, 20_000, 200_000))
     one: tuple[str, str | bytes] = draw.choice(
@@ -135,7 +141,7 @@ def hostile_metadata(draw: Random) -> tuple[tuple[str, str | bytes], ...]:
             ("x-text", "v" * size),
             ("x-data-bin", draw.randbytes(size)),
             ("authorization-bin", draw.randbytes(draw.randrange(50))),
-            ("x-request-id", "%s\t~ !"),
+            ("x-request-id", "%s ~ !"),
             (
                 "traceparent",
                 draw.choice(("", "00-0-0-0", "00-" + "f" * 32 + "-" + "f" * 16 + "-ff", "x" * 500)),
@@ -150,17 +156,17 @@ def hostile_metadata(draw: Random) -> tuple[tuple[str, str | bytes], ...]:
             ("cookie", "v" * size),
         )
     )
-    return tuple([one] * draw.choice((1, 1, 2, 100, 3000)))
+    return tuple([one] * draw.choice((1, 1, 2, 100) if size > 1000 else (1, 2, 100, 3000)))
 
 
-async def test_no_metadata_is_a_fault(abused: Connection) -> None:
+async def test_no_metadata_is_a_fault(abused: Connection, caller: Caller) -> None:
     methods = [method for method in METHODS if method.name not in STOPPING]
 
     async def act(number: int, draw: Random) -> None:
         method = methods[number % len(methods)]
         metadata: Any = (*bearer(draw.choice((ADMIN, ADMIN, WRONG, None))), *hostile_metadata(draw))
         try:
-            await call(abused.channel, method, [good_message(draw, method)], metadata)
+            await caller.call(method, [good_message(draw, method)], metadata)
         except AssertionError as error:
             raise AssertionError(
                 f"{error} and {len(metadata)} entries such as {metadata[-1]!r:.200}"
@@ -173,9 +179,7 @@ async def test_no_metadata_is_a_fault(abused: Connection) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (b"grpc-timeout", b"nonsense"),
-        (b"grpc-timeout", b"99999999999H"),
-        (b"grpc-timeout", b"-1S"),
+        (b"grpc-timeout", b"99999999H"),
         (b"grpc-accept-encoding", b"\xff"),
         (b"traceparent", b"\xff" * 55),
         (b"x-text", b"\xff\xfe"),
@@ -212,7 +216,6 @@ async def test_no_bytes_on_the_grpc_port_are_a_fault(abused: Connection, server:
     async def act(number: int, draw: Random) -> None:
         data = no_grpc(draw)
         answer = await send_bytes(server.address, data, half_close=draw.random() < 0.3)
-        # Of calls that reached a method; a status of gRPC's own has no such field.
         assert b"Traceback" not in answer, data[:400].hex()
 
     seconds = await each(range(CONNECTIONS), act, callers=32)
@@ -227,7 +230,7 @@ async def test_no_bytes_on_the_grpc_port_are_a_fault(abused: Connection, server:
     note("abuse, bytes on the gRPC port", connections=CONNECTIONS + 550, seconds=round(seconds, 1))
 
 
-@pytest.mark.parametrize("port", ["http_address", "operations_address"])
+@pytest.mark.parametrize("port", ["http_address", "operations"])
 async def test_no_request_on_the_http_ports_is_a_fault(
     abused: Connection, server: ServerProcess, port: str
 ) -> None:

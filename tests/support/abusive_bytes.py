@@ -15,7 +15,7 @@ async def send_bytes(address: str, data: bytes, *, wait_s: float = 0.2, half_clo
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     received = b""
-    with suppress(ConnectionError, TimeoutError):
+    with suppress(OSError, TimeoutError):
         async with asyncio.timeout(wait_s):
             writer.write(data)
             if half_close:

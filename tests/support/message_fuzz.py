@@ -79,6 +79,7 @@ def hostile(draw: Random, kind: Descriptor, depth: int = 0) -> bytes:
 def _value(draw: Random, field: FieldDescriptor, depth: int) -> bytes:
     match field.type:
         case FieldDescriptor.TYPE_MESSAGE:
+            assert field.message_type is not None
             inner = hostile(draw, field.message_type, depth + 1) if depth < 4 else b""
             return delimited(field.number, inner)
         case FieldDescriptor.TYPE_STRING | FieldDescriptor.TYPE_BYTES:

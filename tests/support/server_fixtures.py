@@ -14,6 +14,9 @@ def judge(server: ServerProcess) -> None:
     status = server.stop()
     assert status == 0, server.stderr
     assert "Traceback" not in server.stderr, server.stderr
+    # What a handler let escape, as gRPC and uvicorn log it.
+    for escaped in ("Unexpected [", "Exception in ASGI application"):
+        assert escaped not in server.stderr, server.stderr
     assert server.rest_of_stdout == ""
     assert PROMPT_MARKER not in server.stderr, "a prompt was logged"
     assert not [token for token in token_files.ALL if token in server.stderr], "a token was logged"
