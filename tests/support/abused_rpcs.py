@@ -74,10 +74,7 @@ def good_message(draw: Random, method: MethodDescriptor) -> bytes:
         "CancelRequest": pb.CancelRequestRequest(request_id=request_id),
         "GetRequest": pb.GetRequestRequest(request_id=request_id),
         "ListRequests": pb.ListRequestsRequest(
-            page_size=10,
-            page_token="3",
-            states=[pb.REQUEST_STATE_FINISHED, pb.REQUEST_STATE_FAILED],
-            tenant="a",
+            page_size=10, page_token="3", states=[pb.REQUEST_STATE_FAILED], tenant="a"
         ),
         "WatchStats": pb.WatchStatsRequest(interval_ms=100),
         "Score": ranker_pb2.ScoreRequest(prompts=[request.prompt, "one two"]),
@@ -148,9 +145,11 @@ def described(method: MethodDescriptor, messages: Sequence[bytes]) -> str:
 
 def _read(answer: Any, method: MethodDescriptor) -> None:
     most = 1 if path_of(method) in _ENDLESS else _RESPONSES
+    # Only where there is something to judge: what reflection repeats may be nested too deep to be read.
+    has_events = "events" in method.output_type.fields_by_name
     parse = message_factory.GetMessageClass(method.output_type).FromString
     for data in islice(answer, most):
-        for event in getattr(parse(data), "events", ()):
-            failed = cast("pb.RequestEvent", event).failed.status
+        for event in cast("pb.SubmitResponse", parse(data)).events if has_events else ():
+            failed = event.failed.status
             assert failed.code in _NUMBERS_IN_EVENTS, f"{event}"
     answer.cancel()

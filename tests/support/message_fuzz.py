@@ -79,8 +79,8 @@ def hostile(draw: Random, kind: Descriptor, depth: int = 0) -> bytes:
 def _value(draw: Random, field: FieldDescriptor, depth: int) -> bytes:
     match field.type:
         case FieldDescriptor.TYPE_MESSAGE:
-            inside = field.message_type
-            inner = hostile(draw, inside, depth + 1) if inside is not None and depth < 4 else b""
+            assert field.message_type is not None
+            inner = hostile(draw, field.message_type, depth + 1) if depth < 4 else b""
             return delimited(field.number, inner)
         case FieldDescriptor.TYPE_STRING | FieldDescriptor.TYPE_BYTES:
             return delimited(field.number, _text(draw, field.name))

@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON objects, one a 
 Connect = Callable[[], Connection]
 
 admin_app = typer.Typer(
-    help="Look at a running server and operate it. No command drops a request. Where the server has tokens, one"
+    help="Look at a running server and operate it. No command drops a request. Where there are tokens, one"
     " with the role admin is needed; observe will do for stats and requests.",
     no_args_is_help=True,
 )
