@@ -230,7 +230,7 @@ async def test_no_bytes_on_the_grpc_port_are_a_fault(abused: Connection, server:
     note("abuse, bytes on the gRPC port", connections=CONNECTIONS + 550, seconds=round(seconds, 1))
 
 
-@pytest.mark.parametrize("port", ["http_address", "operations"])
+@pytest.mark.parametrize("port", ["http_address", "operations_address"])
 async def test_no_request_on_the_http_ports_is_a_fault(
     abused: Connection, server: ServerProcess, port: str
 ) -> None:
