@@ -30,9 +30,10 @@ from rankserve.server.errors import (
     RequestShed,
     ServerDraining,
 )
-from rankserve.server.events import Accepted, EventStream, Failed, Finished, Queued, Timing
+from rankserve.server.events import EventStream, Failed, Finished, Queued
 from rankserve.server.journal.journal import Journal, NoJournal
-from rankserve.server.observer import Observer
+from rankserve.server.observer import Observer, Observers
+from rankserve.server.outcomes import finished
 from rankserve.server.ranking.ranker import PromptScore, Ranker
 from rankserve.server.requests import LiveRequest, RequestRegistry, RequestSpec
 from rankserve.server.scheduling.budget import EngineRoom
@@ -41,6 +42,15 @@ from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
 from rankserve.server.start_rate import StartRate
+from rankserve.server.telling import (
+    tell_accepted,
+    tell_left,
+    tell_outcome,
+    tell_queued,
+    tell_so_far,
+    tell_tokens,
+)
+from rankserve.server.timers import DeadlineTimer, Repeated
 
 log = structlog.get_logger(__name__)
 
@@ -103,13 +113,12 @@ class Dispatcher:
             self._retry_after_s,
         )
         self._settings = settings
-        self._observers = observers
+        self._observers = Observers(observers)
         self._clock = clock
         self._wall_clock = wall_clock
         self._start_rate = StartRate()
-        self._deadline_timer: asyncio.TimerHandle | None = None
-        self._deadline_timer_s = math.inf
-        self._forget_timer: asyncio.TimerHandle | None = None
+        self._deadlines = DeadlineTimer(scheduler.next_deadline_s, clock, self._expire)
+        self._forgetting = Repeated(_FORGET_INTERVAL_S, self._forget)
         self._nothing_live = asyncio.Event()
         # Those that the end of this process leaves to the journal.
         self._parked: set[str] = set()
@@ -139,8 +148,7 @@ class Dispatcher:
     def refused(self, error: RequestError) -> None:
         """Counts a request that was refused, here or before it came here."""
         self.counters.refused += 1
-        for observer in self._observers:
-            observer.refused(error)
+        self._observers.refused(error)
 
     def attach(self, live: LiveRequest, stream: EventStream, offset: int = 0) -> None:
         """Tells a stream of a request what others have been told, and all that follows.
@@ -155,22 +163,10 @@ class Dispatcher:
         """
         if stream in live.streams:
             return
-        missing = 0 if live.spec.result_only else live.told_tokens - offset
-        try:
-            text = live.answer.between(offset, live.told_tokens) if missing else ""
-        except ValueError:
-            raise InvalidRequest("offset", "must be 0, or where a tokens event ended") from None
-        if missing < 0:
-            raise InvalidRequest("offset", f"only {live.told_tokens} tokens of the answer were sent")
-        if live.told_accepted:
-            stream.put(Accepted(live.spec.id, live.accept_time))
-        if live.told_queued:
-            stream.put(self._queued_event(live))
-        if missing:
-            stream.put_tokens(live.spec.id, offset, missing, text)
-        if live.told_outcome and live.outcome is not None:
-            stream.put(live.outcome)
-        elif live.spec.id in self._parked:
+        tell_so_far(live, stream, self._queued_event(live), offset)
+        if live.told_outcome:
+            return
+        if live.spec.id in self._parked:
             stream.leave(live.spec.id, ServerDraining())
         else:
             live.streams.append(stream)
@@ -237,8 +233,7 @@ class Dispatcher:
             self.admission.enters(live.spec)
             self.counters.accepted += 1
             self.counters.recovered += 1
-            for observer in self._observers:
-                observer.accepted(live)
+            self._observers.accepted(live)
             live.told_accepted = True
             try:
                 self._check_engine(live.spec, live.request.output_tokens)
@@ -291,13 +286,7 @@ class Dispatcher:
         self._parked.add(live.spec.id)
         self.engine.evict(live.request)
         self.scheduler.end(live.request)
-
-        def tell() -> None:
-            for stream in live.streams:
-                stream.leave(live.spec.id, ServerDraining())
-            live.streams.clear()
-
-        self.journal.then(tell)
+        self.journal.then(lambda: tell_left(live))
 
     def _let_go(self, live: LiveRequest) -> None:
         """A request that ends here neither takes up room any more nor needs a score."""
@@ -342,8 +331,7 @@ class Dispatcher:
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
             self._tell_queued(live)
-            for observer in self._observers:
-                observer.started(live)
+            self._observers.started(live)
         if not self.scheduler.waiting:
             self._start_rate.queue_empty()
         return StepPlan(assignments, plan.evicted)
@@ -372,7 +360,7 @@ class Dispatcher:
                 self.journal.produced(live, first, new.count, new.text)
             told.append((live, first, new.count, new.text))
         if told:
-            self.journal.then(lambda: _tell_tokens(told))
+            self.journal.then(lambda: tell_tokens(told))
         for new in tokens:
             if new.finished:
                 self._finish(self.registry.live[new.request.id], new.finished)
@@ -446,8 +434,7 @@ class Dispatcher:
         self.admission.enters(spec)
         self.counters.accepted += 1
         stream.open_requests.add(spec.id)
-        for observer in self._observers:
-            observer.accepted(live)
+        self._observers.accepted(live)
         return live
 
     def max_tokens(self, spec: RequestSpec, input_tokens: int) -> int:
@@ -457,9 +444,7 @@ class Dispatcher:
 
     def _enter(self, live: LiveRequest) -> None:
         """An accepted request, recorded by now, begins to wait."""
-        live.told_accepted = True
-        for stream in live.streams:
-            stream.put(Accepted(live.spec.id, live.accept_time))
+        tell_accepted(live)
         if live.outcome is not None or live.spec.id in self._parked:
             return
         try:
@@ -473,8 +458,8 @@ class Dispatcher:
             live.scoring = asyncio.create_task(self._score_live(live))
         else:
             self._tell_queued(live)
-        if live.request.deadline_s is not None and live.request.deadline_s < self._deadline_timer_s:
-            self._arm_deadline_timer()
+        if live.request.deadline_s is not None:
+            self._deadlines.watch(live.request.deadline_s)
         self.engine.wake()
 
     async def _score_live(self, live: LiveRequest) -> None:
@@ -488,8 +473,7 @@ class Dispatcher:
             self._scoring_over(live)
             self._fail(live, InternalFailure())
             raise
-        for observer in self._observers:
-            observer.scored(live, self._clock() - asked_s)
+        self._observers.scored(live, self._clock() - asked_s)
         self._tell_queued(live)
 
     def _scoring_over(self, live: LiveRequest) -> None:
@@ -504,14 +488,8 @@ class Dispatcher:
         event = self._queued_event(live)
         if self._is_late(live, event):
             self._fail(live, DeadlineUnreachable(live.spec.deadline_ms, event.estimated_wait_s or 0.0))
-            return
-
-        def tell() -> None:
-            live.told_queued = True
-            for stream in live.streams:
-                stream.put(event)
-
-        self.journal.then(tell)
+        else:
+            self.journal.then(lambda: tell_queued(live, event))
 
     def _is_late(self, live: LiveRequest, event: Queued) -> bool:
         """Whether it is to be refused because its turn would come after its deadline."""
@@ -542,10 +520,9 @@ class Dispatcher:
         )
 
     def _estimated_wait_s(self, place: int) -> float | None:
-        if place == 0 and self.scheduler.running < self.engine.capacity.max_sequences:
+        if place == 0 and self._free_slots():
             return 0.0
-        interval_s = self._start_rate.interval_s(self._clock())
-        return None if interval_s is None else (place + 1) * interval_s
+        return self._start_rate.wait_s(place, self._clock())
 
     def _free_slots(self) -> int:
         if self.paused or self.journal.failure:
@@ -553,49 +530,15 @@ class Dispatcher:
         return max(0, self.engine.capacity.max_sequences - self.scheduler.running)
 
     def _retry_after_s(self) -> float:
-        """Time until about a tenth of the queue has started."""
-        interval_s = self._start_rate.interval_s(self._clock())
-        if interval_s is None:
-            return 1.0
-        return min(max(interval_s * self._settings.max_waiting / 10, 0.1), 60.0)
+        return self._start_rate.retry_after_s(self._settings.max_waiting, self._clock())
 
     def _input_tokens(self, spec: RequestSpec) -> int:
         return spec.replay_input_tokens or self.engine.count_tokens(spec.prompt)
 
     def _finish(self, live: LiveRequest, reason: str) -> None:
-        request = live.request
         self.counters.finished += 1
-        self._end(
-            live,
-            Finished(
-                request_id=request.id,
-                finish_reason=reason,
-                input_tokens=request.prompt_tokens,
-                output_tokens=request.output_tokens,
-                text=live.answer.whole() if live.spec.result_only else "",
-                score=live.score,
-                ranker_version=live.ranker_version,
-                policy=self.scheduler.policy.name,
-                preemptions=request.preemptions,
-                promoted=request.promotions > 0,
-                timing=self._timing(live),
-                metadata=live.spec.metadata,
-            ),
-        )
-
-    def _timing(self, live: LiveRequest) -> Timing:
-        def after_acceptance(moment_s: float | None) -> float:
-            return 0.0 if moment_s is None else moment_s - live.request.arrival_s
-
-        return Timing(
-            accept_time=live.accept_time,
-            queued_s=after_acceptance(live.queued_s),
-            scheduled_s=after_acceptance(live.scheduled_s),
-            first_token_s=after_acceptance(live.first_token_s),
-            last_token_s=after_acceptance(live.last_token_s),
-            max_token_gap_s=live.max_token_gap_s,
-            time_scale=self.engine.time_scale,
-        )
+        policy, time_scale = self.scheduler.policy.name, self.engine.time_scale
+        self._end(live, finished(live, reason, policy=policy, time_scale=time_scale))
 
     def _fail(self, live: LiveRequest, error: RequestError) -> None:
         if isinstance(error, RequestCancelled):
@@ -620,14 +563,10 @@ class Dispatcher:
         self.registry.end(live)
         self.journal.ended(live)
         self.journal.then(lambda: self._tell_outcome(live, outcome))
-        for observer in self._observers:
-            observer.ended(live)
+        self._observers.ended(live)
 
     def _tell_outcome(self, live: LiveRequest, outcome: Finished | Failed) -> None:
-        live.told_outcome = True
-        for stream in live.streams:
-            stream.put(outcome)
-        live.streams.clear()
+        tell_outcome(live, outcome)
         if len(self.registry.live) == len(self._parked):
             self._nothing_live.set()
         self._forget()
@@ -636,38 +575,10 @@ class Dispatcher:
         """Lets go of what was retained for long enough, and looks again later as long as there is more."""
         for live in self.registry.forget(self._clock()):
             self.journal.forgotten(live)
-        if self.registry.ended and self._forget_timer is None:
-            loop = asyncio.get_running_loop()
-            self._forget_timer = loop.call_later(_FORGET_INTERVAL_S, self._on_forget)
-
-    def _on_forget(self) -> None:
-        self._forget_timer = None
-        self._forget()
+        if self.registry.ended:
+            self._forgetting.go_on()
 
     def _expire(self) -> None:
         for request in self.scheduler.expired(self._clock()):
             live = self.registry.live[request.id]
             self._fail(live, DeadlinePassed(live.spec.deadline_ms))
-
-    def _arm_deadline_timer(self) -> None:
-        if self._deadline_timer is not None:
-            self._deadline_timer.cancel()
-            self._deadline_timer = None
-        deadline_s = self.scheduler.next_deadline_s()
-        self._deadline_timer_s = math.inf if deadline_s is None else deadline_s
-        if deadline_s is not None:
-            delay_s = max(0.0, deadline_s - self._clock())
-            self._deadline_timer = asyncio.get_running_loop().call_later(delay_s, self._on_deadline)
-
-    def _on_deadline(self) -> None:
-        self._deadline_timer = None
-        self._expire()
-        self._arm_deadline_timer()
-
-
-def _tell_tokens(told: list[tuple[LiveRequest, int, int, str]]) -> None:
-    for live, first, count, text in told:
-        live.told_tokens = first + count
-        if not live.spec.result_only:
-            for stream in live.streams:
-                stream.put_tokens(live.spec.id, first, count, text)

@@ -1,5 +1,6 @@
 """Who is told what happens to requests, for metrics and traces: a call for each event, none for tokens."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from rankserve.server.errors import RequestError
@@ -28,3 +29,30 @@ class Observer(Protocol):
     def ended(self, live: LiveRequest) -> None:
         """A request ended; `live.outcome` says how."""
         ...
+
+
+class Observers:
+    """Several as one."""
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = observers
+
+    def accepted(self, live: LiveRequest) -> None:
+        for observer in self._observers:
+            observer.accepted(live)
+
+    def refused(self, error: RequestError) -> None:
+        for observer in self._observers:
+            observer.refused(error)
+
+    def scored(self, live: LiveRequest, duration_s: float) -> None:
+        for observer in self._observers:
+            observer.scored(live, duration_s)
+
+    def started(self, live: LiveRequest) -> None:
+        for observer in self._observers:
+            observer.started(live)
+
+    def ended(self, live: LiveRequest) -> None:
+        for observer in self._observers:
+            observer.ended(live)

@@ -21,3 +21,13 @@ class StartRate:
         if len(self._starts) < 2:
             return None
         return (now_s - self._starts[0]) / len(self._starts)
+
+    def wait_s(self, place: int, now_s: float) -> float | None:
+        """Estimated wait of a request with so many ahead; None if there is nothing to estimate from."""
+        interval_s = self.interval_s(now_s)
+        return None if interval_s is None else (place + 1) * interval_s
+
+    def retry_after_s(self, max_waiting: int, now_s: float) -> float:
+        """Time until about a tenth of a full queue has started."""
+        interval_s = self.interval_s(now_s)
+        return 1.0 if interval_s is None else min(max(interval_s * max_waiting / 10, 0.1), 60.0)
