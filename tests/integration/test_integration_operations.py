@@ -112,6 +112,23 @@ async def test_a_scrape_agrees_with_the_api(server: ServerProcess, scrape: str) 
     assert value(scrape, "request_generation_tokens_sum") == sum(5 + n % 20 + n * 7 % 13 for n in range(60))
 
 
+async def test_tasks_are_those_of_open_streams_and_gone_with_them(server: ServerProcess) -> None:
+    async def tasks() -> float:
+        return value((await asyncio.to_thread(get, server, "/metrics")).text, "asyncio_tasks")
+
+    async with Connection(server.address) as connection:
+        before = await tasks()
+        calls = [connection.scheduler.Submit() for _ in range(20)]
+        await connection.until_stats(lambda stats: stats.open_streams == 20)
+        assert await tasks() >= before + 20
+        for call in calls:
+            call.cancel()
+        await connection.until_stats(lambda stats: stats.open_streams == 0)
+        async with asyncio.timeout(30):
+            while await tasks() > before:
+                await asyncio.sleep(0.05)
+
+
 async def test_live_tau_is_that_of_the_results_that_clients_got(
     server: ServerProcess, history: History, scrape: str
 ) -> None:

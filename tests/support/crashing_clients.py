@@ -1,8 +1,8 @@
-"""Clients that crash, as a program: `python crashing_clients.py GRPC HTTP OPERATIONS SEED`.
+"""Clients that crash, as a program. Arguments: addresses of a server's gRPC, HTTP and operations; a seed.
 
-A steady supervisor keeps `_AT_ONCE` clients at work, each a process of its own that does one of the things
-below. Most are killed with SIGKILL in the midst of it, and replaced. On SIGTERM it kills all of them and prints
-how many of each kind it started as JSON.
+A steady supervisor keeps six clients at work, each a process of its own that does one of the things below.
+Most are killed with SIGKILL amid it, and replaced. On SIGTERM it kills all of them and prints as JSON how
+many of each kind it started, and how many it killed before that.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from time import monotonic, sleep
 
@@ -35,19 +35,15 @@ class Client:
     """One client.
 
     Args:
-        grpc_address, http_address, operations_address: of the server's three ports.
+        addresses: of the server's gRPC, HTTP and operations ports.
         draw: decides what it does.
     """
 
-    def __init__(
-        self, grpc_address: str, http_address: str, operations_address: str, draw: random.Random
-    ) -> None:
-        self._address = grpc_address
-        self._http = http_address
-        self._operations = operations_address
+    def __init__(self, addresses: list[str], draw: random.Random) -> None:
+        self._address, self._http, self._operations = addresses
         self._draw = draw
         self._sent = 0
-        self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
+        self.kinds: dict[str, Callable[[], Coroutine[None, None, None]]] = {
             "submit": self.submit,
             "half-close": self.half_close,
             "unread": self.unread,
@@ -155,7 +151,7 @@ class Client:
             + message(pb.GenerateRequest(request=self._request(output=2000)).SerializeToString())
         )
         while True:
-            reader, writer = await _connect(self._address)
+            _, writer = await _connect(self._address)
             with suppress(ConnectionError):
                 writer.write(whole[: self._draw.randint(1, len(whole))])
                 await asyncio.sleep(self._draw.uniform(0.0, 0.2))
@@ -197,7 +193,7 @@ class Supervisor:
         self._addresses = addresses
         self._draw = random.Random(seed)
         self._started: Counter[str] = Counter()
-        self._killed = self._left = 0
+        self._killed = 0
         # Process id, and when it is to be killed.
         self._clients: dict[int, float] = {}
         self._over = False
@@ -214,27 +210,25 @@ class Supervisor:
             for pid in self._clients:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-        return {"started": dict(self._started), "killed": self._killed, "left": self._left}
+        return {"started": dict(self._started), "killed": self._killed}
 
     def _end(self, *_: object) -> None:
         self._over = True
 
     def _reap(self) -> None:
         for pid, end_s in list(self._clients.items()):
+            # It may have ended by itself, for instance because the server cut it.
             if os.waitpid(pid, os.WNOHANG)[0]:
-                self._left += 1
+                del self._clients[pid]
             elif monotonic() > end_s:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+                del self._clients[pid]
                 self._killed += 1
-            else:
-                continue
-            del self._clients[pid]
 
     def _start(self) -> None:
-        seed = self._draw.getrandbits(32)
-        end_s = monotonic() + self._draw.uniform(*_LIFE_S)
-        client = Client(*self._addresses, random.Random(seed))  # type: ignore[misc]
+        seed, end_s = self._draw.getrandbits(32), monotonic() + self._draw.uniform(*_LIFE_S)
+        client = Client(self._addresses, random.Random(seed))
         kinds = list(client.kinds)
         # All in turn, so that the shortest soak has each.
         kind = kinds[self._started.total() % len(kinds)]

@@ -1,7 +1,7 @@
 """Makes a server leak, for the check that must catch it: put this folder on the PYTHONPATH of its process.
 
-Requests that end leak what LEAKS names, of "memory" (LEAKED_BYTES and the request), "fds" and "tasks": 20 times a
-second at most, so that a fast machine does not run out of what leaks.
+Requests that end leak what LEAKS names, of "memory" (LEAKED_BYTES and the request), "fds" and "tasks".
+At most 20 times a second, so that a fast machine does not run out of what leaks.
 """
 
 import asyncio
