@@ -135,6 +135,7 @@ class Client:
             await reading
         finally:
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         dropped = [i for i in mine if not self._history.has_ended(self._name, i)]
         if dropped:
             await self._attach(connection, dropped)
