@@ -66,6 +66,8 @@ class SchedulerService(SchedulerServiceServicer):
                 await reader
         finally:
             reader.cancel()
+            # Retrieves what it raised: nobody else asks once the stream has ended in another way.
+            await asyncio.gather(reader, return_exceptions=True)
         await _end(context, error)
 
     async def Generate(  # type: ignore[override]
