@@ -1,6 +1,6 @@
 """Promise: what is cancelled or late ends at once, in whatever state it is, and leaves nothing behind.
 
-150 random cancels, 1,000 by `make promises`: before a request is scored, while it waits, is prefilled,
+100 random cancels, 1,000 by `make promises`: before a request is scored, while it waits, is prefilled,
 decodes, waits again after a preemption, and when it has finished; by CancelRequest, by a lost Submit stream
 and by a lost Generate call. Every RPC with a deadline that has passed, of 1 ms and of 50 ms: through gRPC's
 client, which ends a late call by itself, and as bytes, where only the server can. And deadlines of requests.
@@ -24,6 +24,7 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from support.messages import code, inference, reason
+from support.process_samples import Observed
 from support.promises import FULL, note
 from support.raw_http2 import end_of_call
 from support.server_process import Connection, StartServer
@@ -33,7 +34,7 @@ from rankserve.v1 import admin_pb2, ranker_pb2
 from rankserve.v1 import scheduler_pb2 as pb
 
 SEED = 5
-CANCELS = 1000 if FULL else 150
+CANCELS = 1000 if FULL else 100
 CANCELS_PER_WAVE = 50
 DEADLINES = 500 if FULL else 100
 MOST_S = 0.100
@@ -54,11 +55,15 @@ async def test_random_cancels_leave_nothing_behind(
     start_server: StartServer, tmp_path: Path, journal: bool
 ) -> None:
     path = tmp_path / "journal.db"
-    server = start_server(*CROWDED, *(("--journal", str(path)) if journal else ()))
+    server = start_server(
+        *CROWDED, *("--operations-port", "0"), *(("--journal", str(path)) if journal else ())
+    )
+    observed = Observed(server.process.pid, server.listening["operations_address"])
     draw = random.Random(SEED)
     in_state: Counter[str] = Counter()
     until_zero_s = []
     async with Connection(server.address) as connection:
+        idle_tasks = await tasks_of(observed)
         for number in range(CANCELS // CANCELS_PER_WAVE):
             async with Wave(connection, number, draw, in_state) as wave:
                 # The second holds up the ranker, so that its requests wait, and run, without a score.
@@ -70,6 +75,9 @@ async def test_random_cancels_leave_nothing_behind(
             if journal:
                 await nothing_unfinished(path)
             until_zero_s.append(time.perf_counter() - lost_s)
+            async with asyncio.timeout(30):
+                while await tasks_of(observed) > idle_tasks:
+                    await asyncio.sleep(0.02)
             assert not unfinished & await wave.finished()
         stats = await connection.until_idle()
     assert stats.cancelled_total + stats.finished_total == stats.accepted_total
@@ -84,6 +92,11 @@ async def test_random_cancels_leave_nothing_behind(
     )
     if FULL:
         assert max(until_zero_s) < MOST_S
+
+
+async def tasks_of(server: Observed) -> float:
+    """Tasks of its event loop, that which answers this among them."""
+    return (await asyncio.to_thread(server.metrics))["rankserve_asyncio_tasks"]
 
 
 def holds_nothing(stats: pb.GetStatsResponse) -> bool:

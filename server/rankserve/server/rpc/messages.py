@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rankserve.server.events import Accepted, Event, Failed, Finished, Queued, Timing, Tokens
@@ -13,8 +14,10 @@ from rankserve.v1 import scheduler_pb2 as pb
 _FINISH_REASONS = {"stop": pb.FINISH_REASON_STOP, "length": pb.FINISH_REASON_LENGTH}
 
 
-def events_to_messages(events: Sequence[Event]) -> list[pb.RequestEvent]:
-    return [_event(event) for event in events]
+def add_events(events: Sequence[Event], to: RepeatedCompositeFieldContainer[pb.RequestEvent]) -> None:
+    """Writes events into a response: made beside it, each would be copied."""
+    for event in events:
+        _write(event, to.add(request_id=event.request_id))
 
 
 def request_state(live: LiveRequest) -> pb.GetRequestResponse:
@@ -56,23 +59,23 @@ def state_of(live: LiveRequest) -> "pb.RequestState.ValueType":
     return pb.REQUEST_STATE_WAITING if live.request.phase is Phase.WAITING else pb.REQUEST_STATE_RUNNING
 
 
-def _event(event: Event) -> pb.RequestEvent:
+def _write(event: Event, message: pb.RequestEvent) -> None:
     match event:
         case Tokens():
-            chunk = pb.TokenChunk(offset=event.offset, count=event.count, text=event.text)
-            return pb.RequestEvent(request_id=event.request_id, tokens=chunk)
+            tokens = message.tokens
+            tokens.offset, tokens.count, tokens.text = event.offset, event.count, event.text
         case Accepted():
-            accepted = pb.Accepted(accept_time=_timestamp(event.accept_time))
-            return pb.RequestEvent(request_id=event.request_id, accepted=accepted)
+            _set_time(message.accepted.accept_time, event.accept_time)
         case Queued():
-            queued = pb.Queued(score=event.score, ranker_version=event.ranker_version, place=event.place)
+            queued = message.queued
+            queued.score, queued.ranker_version = event.score, event.ranker_version
+            queued.place = event.place
             if event.estimated_wait_s is not None:
                 queued.estimated_wait_ms = round(event.estimated_wait_s * 1000)
-            return pb.RequestEvent(request_id=event.request_id, queued=queued)
         case Finished():
-            return pb.RequestEvent(request_id=event.request_id, finished=_result(event))
+            message.finished.CopyFrom(_result(event))
         case Failed():
-            return pb.RequestEvent(request_id=event.request_id, failed=_failure(event))
+            message.failed.CopyFrom(_failure(event))
 
 
 def _result(event: Finished) -> pb.RequestResult:
@@ -108,5 +111,11 @@ def _failure(event: Failed) -> pb.RequestFailure:
 
 
 def _timestamp(unix_time_s: float) -> Timestamp:
+    timestamp = Timestamp()
+    _set_time(timestamp, unix_time_s)
+    return timestamp
+
+
+def _set_time(timestamp: Timestamp, unix_time_s: float) -> None:
     seconds = int(unix_time_s)
-    return Timestamp(seconds=seconds, nanos=int((unix_time_s - seconds) * 1e9))
+    timestamp.seconds, timestamp.nanos = seconds, int((unix_time_s - seconds) * 1e9)

@@ -2,11 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from collections.abc import AsyncIterator
 
 import grpc
-from google.protobuf.message import Message
 
 from rankserve.server.access.principal import current_principal
 from rankserve.server.dispatcher import Dispatcher
@@ -14,7 +12,7 @@ from rankserve.server.errors import InvalidRequest, RequestError, SlowClient
 from rankserve.server.events import EventStream
 from rankserve.server.requests import LiveRequest
 from rankserve.server.rpc.errors import abort
-from rankserve.server.rpc.messages import events_to_messages, request_state, request_summary, state_of
+from rankserve.server.rpc.messages import add_events, request_state, request_summary, state_of
 from rankserve.server.rpc.request_ids import bind_id
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import to_spec
@@ -31,9 +29,7 @@ _PAGE_TOKEN = re.compile("[0-9]{1,18}")
 _MAX_SCANNED = 10_000
 _MIN_INTERVAL_MS, _INTERVAL_MS, _MAX_INTERVAL_MS = 100, 1000, 60_000
 
-
-class _ToResponse(Protocol):
-    def __call__(self, *, events: Iterable[pb.RequestEvent]) -> Message: ...
+_Response = pb.SubmitResponse | pb.GenerateResponse | pb.WatchResponse
 
 
 class SchedulerService(SchedulerServiceServicer):
@@ -219,7 +215,7 @@ class SchedulerService(SchedulerServiceServicer):
         return response
 
     async def _send(
-        self, stream: EventStream, response: _ToResponse, context: Context
+        self, stream: EventStream, response: type[_Response], context: Context
     ) -> RequestError | None:
         """Sends a stream's events until it ends, and returns the error it ends with, if it does.
 
@@ -233,7 +229,8 @@ class SchedulerService(SchedulerServiceServicer):
         pause_s = self._settings.flush_interval_ms / 1000
         try:
             while events := await stream.take():
-                message = response(events=events_to_messages(events))
+                message = response()
+                add_events(events, message.events)
                 try:
                     async with asyncio.timeout(self._settings.slow_client_s):
                         await context.write(message)
