@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SERVICES = ("rankserve.v1.SchedulerService", "rankserve.v1.RankerService")
 COMMAND = Path(sys.executable).with_name("rankserve")
-# A proxy of the environment must not stand between a test and its loopback server; nor may a channel that waits
-# to try again for a server that is gone be shared by one to the next server on the same port.
+# A proxy of the environment must not stand between a test and its loopback server. And a channel to a server
+# that is gone, which waits before it tries again, is not shared with one to the next server on that port.
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 _STOP_TIMEOUT_S = 60
 _STATS_TIMEOUT_S = 30
