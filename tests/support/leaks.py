@@ -14,7 +14,10 @@ _CONFIDENCE = 0.95
 
 @dataclass(slots=True, frozen=True)
 class Slope:
-    """How fast something grows in a minute, and between which bounds that is with 95 % confidence."""
+    """How fast something grows in a minute, and its 95 % bounds.
+
+    The bounds take samples as independent, which those of one process are not: two soaks differ by more.
+    """
 
     per_min: float
     low: float

@@ -6,6 +6,7 @@ At most 20 times a second, so that a fast machine does not run out of what leaks
 
 import asyncio
 import os
+from itertools import count
 from time import monotonic
 
 from rankserve.server.requests import LiveRequest, RequestRegistry
@@ -13,12 +14,12 @@ from rankserve.server.requests import LiveRequest, RequestRegistry
 _LEAKS = os.environ["LEAKS"].split(",")
 _BYTES = int(os.environ["LEAKED_BYTES"])
 _INTERVAL_S = 0.05
-# A server out of file descriptors would show something else.
-_MOST_FDS = 700
+# Few enough that minutes of it stay under the usual limit: a server out of them would show something else.
+_LEAKS_PER_FD = 5
 
 _kept: list[object] = []
-_fds: list[int] = []
 _last_s = [0.0]
+_leaks = count()
 _end = RequestRegistry.end
 
 
@@ -31,8 +32,8 @@ def _end_and_leak(self: RequestRegistry, live: LiveRequest) -> None:
         _kept.append((live, b"x" * _BYTES))
     if "tasks" in _LEAKS:
         _kept.append(asyncio.get_running_loop().create_task(asyncio.Event().wait()))
-    if "fds" in _LEAKS and len(_fds) < _MOST_FDS:
-        _fds.append(os.open(os.devnull, os.O_RDONLY))
+    if "fds" in _LEAKS and next(_leaks) % _LEAKS_PER_FD == 0:
+        os.open(os.devnull, os.O_RDONLY)
 
 
 RequestRegistry.end = _end_and_leak  # type: ignore[method-assign]
