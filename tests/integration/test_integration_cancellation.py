@@ -23,9 +23,9 @@ async def state_of(connection: Connection, request_id: str) -> pb.GetRequestResp
     return await connection.scheduler.GetRequest(pb.GetRequestRequest(request_id=request_id))
 
 
-def assert_cancelled(failure: pb.RequestFailure) -> None:
+def assert_cancelled(failure: pb.RequestFailure, why: str = "CANCELLED") -> None:
     assert code(failure.status) is StatusCode.CANCELLED
-    assert reason(failure.status) == "CANCELLED"
+    assert reason(failure.status) == why
 
 
 async def test_cancel_while_it_is_scored(slow: Connection) -> None:
@@ -92,7 +92,7 @@ async def test_a_lost_stream_cancels_its_requests(slow: Connection) -> None:
         await stream.until_all("queued", [f"lost-{n}" for n in range(20)])
     await slow.until_idle()
     for n in range(20):
-        assert_cancelled((await state_of(slow, f"lost-{n}")).failure)
+        assert_cancelled((await state_of(slow, f"lost-{n}")).failure, "STREAM_LOST")
 
 
 async def test_a_lost_generate_cancels_its_request(slow: Connection) -> None:
@@ -101,7 +101,7 @@ async def test_a_lost_generate_cancels_its_request(slow: Connection) -> None:
     await call.read()
     call.cancel()
     await slow.until_idle()
-    assert_cancelled((await state_of(slow, "generate")).failure)
+    assert_cancelled((await state_of(slow, "generate")).failure, "STREAM_LOST")
 
 
 async def test_a_client_that_vanishes_cancels_its_requests(
@@ -113,7 +113,7 @@ async def test_a_client_that_vanishes_cancels_its_requests(
         await stream.until_all("tokens", ["vanished"])
     await stream.ended()
     await slow.until_idle()
-    assert_cancelled((await state_of(slow, "vanished")).failure)
+    assert_cancelled((await state_of(slow, "vanished")).failure, "STREAM_LOST")
 
 
 async def test_a_detached_request_outlives_its_stream(slow: Connection) -> None:
@@ -130,7 +130,7 @@ async def test_a_detached_request_outlives_its_stream(slow: Connection) -> None:
     await slow.until_idle()
     assert (await state_of(slow, "detached-waits")).result.text == answer_text(4)
     assert (await state_of(slow, "detached-runs")).result.output_tokens == 60
-    assert_cancelled((await state_of(slow, "attached")).failure)
+    assert_cancelled((await state_of(slow, "attached")).failure, "STREAM_LOST")
     # Its tokens are not lost either: who submits it again is told all of them.
     async with SubmitStream(slow.scheduler) as stream:
         await stream.send(runs)

@@ -94,7 +94,7 @@ async def test_a_scrape_agrees_with_the_api(server: ServerProcess, scrape: str) 
     assert value(scrape, "requests_ended_total", outcome="finished") == stats.finished_total == 60
     assert value(scrape, "requests_ended_total", outcome="cancelled") == stats.cancelled_total == 1
     assert value(scrape, "requests_refused_total", reason="INVALID_REQUEST") == stats.refused_total == 1
-    assert value(scrape, "request_failure_total", reason="CANCELLED") == 1
+    assert value(scrape, "request_failure_total", reason="STREAM_LOST") == 1
     assert value(scrape, "request_success_total", finished_reason="stop") == 60
     assert value(scrape, "generation_tokens_total") == stats.output_tokens_total
     assert value(scrape, "engine_steps_total") == stats.steps_total

@@ -81,7 +81,8 @@ def load(
     """Send requests at planned times, however slowly they are answered, and print latencies and tau.
 
     Without --rate, --burst or --on-off, requests are sent at the times recorded in the workload. Latencies
-    are in the LLM's own seconds: wall clock times the server's time scale. Exit status 1 if any request
+    are in the LLM's own seconds: wall clock times the server's time scale. With several targets, what a
+    replica cannot serve goes to another, and queue depths are those of any one. Exit status 1 if any request
     failed.
     """
     with needs_extra("load"):
@@ -91,7 +92,7 @@ def load(
     import asyncio
 
     from rankserve.cli.arrival_options import drawn_arrivals
-    from rankserve.client import AsyncSchedulerClient, RankServeError
+    from rankserve.client import AsyncSchedulerClient, RankServeError, Retry
     from rankserve.client.load import LoadOptions, ProgressLine, run_load
     from rankserve.records.jsonl import RecordError
     from rankserve.records.results import Run, write_run
@@ -112,6 +113,7 @@ def load(
             request_timeout_s=request_timeout_s,
             total_timeout_s=total_timeout_s,
             workload_name=name,
+            retry=None if isinstance(to.target, str) else Retry(),
         )
         run = asyncio.run(send())
         if output is not None:

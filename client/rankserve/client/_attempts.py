@@ -5,6 +5,7 @@ import random
 from rankserve.client._config import Retry
 from rankserve.client._convert import request_to_proto
 from rankserve.client._exceptions import (
+    Cancelled,
     ConnectionFailed,
     Draining,
     NotFound,
@@ -20,6 +21,13 @@ def may_send_again(error: RankServeError, retry: Retry) -> bool:
     if isinstance(error, ResourceExhausted):
         return retry.queue_full and error.reason != "SLOW_CLIENT"
     return isinstance(error, Unavailable)
+
+
+def cause(error: RankServeError) -> RankServeError:
+    """What made a request end: that its server cancelled it for want of a stream is no wish of the caller."""
+    if isinstance(error, Cancelled) and error.reason == "STREAM_LOST":
+        return ConnectionFailed("the connection was lost, and the server cancelled the request")
+    return error
 
 
 def wait_s(error: RankServeError, attempt: int, retry: Retry) -> float:
@@ -67,6 +75,7 @@ class Generation:
 
     def after(self, error: RankServeError) -> float:
         """How long to wait until the next attempt. Raises the error if there is none."""
+        error = cause(error)
         if self.reattaches:
             self.reattaches = False
             if not isinstance(error, NotFound) or self._lost is None:

@@ -3,9 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rankserve.client._attempts import may_send_again, wait_s
+from rankserve.client._attempts import cause, may_send_again, wait_s
 from rankserve.client._config import Retry
-from rankserve.client._exceptions import ConnectionFailed, Draining, NotFound, RankServeError
+from rankserve.client._exceptions import (
+    ConnectionFailed,
+    Draining,
+    NotFound,
+    RankServeError,
+    ResourceExhausted,
+)
 from rankserve.client._types import Accepted, Event, Failed, Finished, Queued, Request, Tokens
 
 
@@ -75,8 +81,7 @@ class Ledger:
         outcome = Outcome()
         for event in events:
             sending = self._open.get(event.request_id)
-            if isinstance(event, Failed) and isinstance(event.error, Draining):
-                outcome.leaving = True
+            outcome.leaving |= isinstance(event, Failed) and isinstance(event.error, Draining)
             if sending is None or sending.link != link:
                 continue
             match event:
@@ -114,13 +119,15 @@ class Ledger:
         return outcome
 
     def _fail(self, sending: Sending, event: Failed, outcome: Outcome) -> None:
-        error = event.error
+        error = cause(event.error)
         if sending.request.detached and Accepted in sending.told and isinstance(error, NotFound):
             # Its server came back without it: it was never served.
             error = ConnectionFailed("the server that had accepted the request has lost it")
         again = not sending.received and sending.attempts < self._retry.attempts
         if again and may_send_again(error, self._retry):
             outcome.again.append(sending.request)
+            # A full server may have room by then; any other would say the same again.
+            outcome.leaving |= not isinstance(error, ResourceExhausted)
             outcome.delay_s = max(outcome.delay_s, wait_s(error, sending.attempts, self._retry))
             # Nothing that still comes from there concerns it.
             sending.link = 0

@@ -52,6 +52,7 @@ class AsyncResilientSubmitStream:
         self._incoming: asyncio.Queue[list[Event]] = asyncio.Queue(64)
         self._undelivered = 0
         self._events: deque[Event] = deque()
+        self._fault: BaseException | None = None
         self._sent_all = False
         self._open = False
 
@@ -104,6 +105,8 @@ class AsyncResilientSubmitStream:
     async def __anext__(self) -> Event:
         self._check_open()
         while not self._events:
+            if self._fault is not None:
+                raise self._fault
             if self._sent_all and self._ledger.empty and not self._undelivered:
                 raise StopAsyncIteration
             self._events.extend(await self._incoming.get())
@@ -117,8 +120,16 @@ class AsyncResilientSubmitStream:
     def _start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_end)
         return task
+
+    def _note_end(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._fault = fault
+            if not self._incoming.full():
+                self._undelivered += 1
+                self._incoming.put_nowait([])
 
     async def _deliver(self, events: list[Event]) -> None:
         self._undelivered += 1
@@ -187,6 +198,11 @@ class _Link:
                 await self.call.write(message)
             except (grpc.RpcError, asyncio.InvalidStateError):
                 return
+            except asyncio.CancelledError:
+                # Of the call by its reader, or of the task that writes?
+                task = asyncio.current_task()
+                if not self.call.cancelled() or (task is not None and task.cancelling()):
+                    raise
 
     async def half_close(self) -> None:
         async with self._writing:

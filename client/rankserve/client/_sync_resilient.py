@@ -53,6 +53,7 @@ class ResilientSubmitStream:
         self._incoming: Queue[list[Event]] = Queue(64)
         self._undelivered = 0
         self._events: deque[Event] = deque()
+        self._fault: BaseException | None = None
         self._sent_all = False
         self._closed = threading.Event()
         self._entered = False
@@ -106,6 +107,8 @@ class ResilientSubmitStream:
     def __next__(self) -> Event:
         self._check_open()
         while not self._events:
+            if self._fault is not None:
+                raise self._fault
             with self._lock:
                 if self._sent_all and self._ledger.empty and not self._undelivered:
                     raise StopIteration
@@ -136,7 +139,13 @@ class ResilientSubmitStream:
         self._link.outgoing.put(message)
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        def run() -> None:
+            try:
+                work(*arguments)
+            except BaseException as fault:
+                self._fault = fault
+
+        thread = threading.Thread(target=run, daemon=True)
         self._threads = [known for known in self._threads if known.is_alive()] + [thread]
         thread.start()
 

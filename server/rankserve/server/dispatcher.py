@@ -29,6 +29,7 @@ from rankserve.server.errors import (
     RequestError,
     RequestShed,
     ServerDraining,
+    StreamLost,
 )
 from rankserve.server.events import EventStream, Failed, Finished, Queued
 from rankserve.server.journal.journal import Journal, NoJournal
@@ -196,7 +197,7 @@ class Dispatcher:
             live.streams.remove(stream)
             wanted = live.outlives_streams or any(other.owns for other in live.streams)
             if stream.owns and not wanted and live.outcome is None:
-                self._fail(live, RequestCancelled())
+                self._fail(live, StreamLost())
         if stream.open_requests:
             asyncio.get_running_loop().call_soon(self.stream_lost, stream)
 

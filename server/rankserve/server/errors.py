@@ -12,7 +12,8 @@ RequestError
 ├── RequestShed             its place in a full queue went to a request of better priority
 ├── SlowClient              it does not read what it is sent
 ├── ServerDraining          try another server
-├── RequestCancelled        by its client, or its stream was lost
+├── RequestCancelled        by its client
+│   └── StreamLost          its client is gone
 ├── DeadlinePassed          its deadline came first
 ├── DeadlineUnreachable     it would
 ├── AnswerLost              a restart lost what its answer went on from
@@ -98,6 +99,11 @@ class ServerDraining(RequestError):  # noqa: N818
 class RequestCancelled(RequestError):  # noqa: N818
     def __init__(self) -> None:
         super().__init__("cancelled")
+
+
+class StreamLost(RequestCancelled):
+    def __init__(self) -> None:
+        RequestError.__init__(self, "cancelled: the stream that submitted it was lost")
 
 
 class DeadlinePassed(RequestError):  # noqa: N818

@@ -24,6 +24,7 @@ from rankserve.client import (
     Tokens,
 )
 from rankserve.client._batching import batches
+from rankserve.client._ledger import Ledger
 from rankserve.client.testing import FakeServer
 
 QUICK = Retry(attempts=100, first_backoff_s=0.01, max_backoff_s=0.05)
@@ -140,6 +141,33 @@ def test_what_runs_at_a_draining_server_ends_there(server: FakeServer, submit: S
         once(lambda: len(server.requests) == 5, drain)
         assert_whole(submit([server.target, other.target], requests(5)), 5)
         assert other.requests == ()
+
+
+def test_what_one_replica_cancelled_with_its_stream_goes_to_another(
+    server: FakeServer, submit: SubmitAll
+) -> None:
+    server.hold()
+    with FakeServer(answer="one two three") as other:
+        other.drain()
+
+        def cut() -> None:
+            other.resume()
+            server.break_streams()
+
+        once(lambda: len(server.requests) == 10, cut)
+        assert_whole(submit([server.target, other.target], requests(10)), 10)
+        assert len(other.requests) == 10
+
+
+def test_a_fault_of_the_client_itself_does_not_hide(
+    server: FakeServer, submit: SubmitAll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a fault")
+
+    monkeypatch.setattr(Ledger, "take", fail)
+    with pytest.raises(AssertionError, match="a fault"):
+        submit(server.target, requests(1))
 
 
 @pytest.mark.parametrize("detached", [False, True])

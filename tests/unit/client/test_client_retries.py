@@ -128,6 +128,15 @@ def test_after_a_token_nothing_is_sent_again(server: FakeServer, generate: Gener
     assert len(server.requests) == 1
 
 
+def test_a_server_that_cancelled_what_it_thought_abandoned_is_a_lost_connection(
+    server: FakeServer, generate: Generate, later: Later
+) -> None:
+    server.hold()
+    later(lambda: server.requests, server.break_streams)
+    with pytest.raises(ConnectionFailed):
+        generate(retry=Retry(attempts=3, first_backoff_s=0.01))
+
+
 def test_a_detached_request_goes_on_from_its_last_token(
     server: FakeServer, generate: Generate, later: Later
 ) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rankserve.client import AsyncSchedulerClient, ConnectionFailed, Draining, ResourceExhausted, Timeout
+from rankserve.client import (
+    AsyncSchedulerClient,
+    ConnectionFailed,
+    Draining,
+    ResourceExhausted,
+    Retry,
+    Timeout,
+)
 from rankserve.client.load import Burst, LoadOptions, Poisson, Progress, Recorded, run_load
 from rankserve.client.testing import FakeServer
 from rankserve.records.results import Run, read_run, write_run
@@ -196,3 +203,13 @@ async def test_an_empty_workload_and_an_absent_server_are_errors(server: FakeSer
 def test_impossible_options_are_refused(option: str) -> None:
     with pytest.raises(ValueError, match=option):
         LoadOptions(**{option: 0})  # type: ignore[arg-type]
+
+
+async def test_what_one_replica_sends_away_another_serves(server: FakeServer) -> None:
+    server.refuse(Draining("shutting down", reason="DRAINING"))
+    with FakeServer() as other:
+        async with AsyncSchedulerClient([server.target, other.target]) as client:
+            retry = Retry(attempts=50, first_backoff_s=0.01, max_backoff_s=0.05)
+            run = await run_load(client, workload(10), Burst(), LoadOptions(retry=retry, streams=4))
+        assert {result.outcome for result in run.results} == {"finished"}
+        assert len(other.requests) == 10

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from rankserve.client._exceptions import InternalError, InvalidRequest, RankServeError
+from rankserve.client._resilient import AsyncResilientSubmitStream
 from rankserve.client._stream import AsyncSubmitStream
 from rankserve.client._types import Event, Request
 
+Stream = AsyncSubmitStream | AsyncResilientSubmitStream
 OnEvent = Callable[[Event], None]
 OnFailure = Callable[[str, RankServeError], None]
 
@@ -21,7 +23,7 @@ class Lane:
             ended already.
     """
 
-    def __init__(self, stream: AsyncSubmitStream, on_event: OnEvent, on_failure: OnFailure) -> None:
+    def __init__(self, stream: Stream, on_event: OnEvent, on_failure: OnFailure) -> None:
         self._stream = stream
         self._on_event = on_event
         self._on_failure = on_failure

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from rankserve.client._config import Retry
+
 
 @dataclass(slots=True, frozen=True)
 class LoadOptions:
@@ -16,6 +18,7 @@ class LoadOptions:
         total_timeout_s: give up everything this long after the start.
         stats_interval_s: how often to ask the server for its queue depth.
         workload_name: where the prompts came from, for the record.
+        retry: send again what a replica could not serve; None: that is a failed request.
     """
 
     replay: bool = True
@@ -25,6 +28,7 @@ class LoadOptions:
     total_timeout_s: float | None = None
     stats_interval_s: float = 0.2
     workload_name: str = ""
+    retry: Retry | None = None
 
     def __post_init__(self) -> None:
         if self.streams < 1:

@@ -11,7 +11,7 @@ from rankserve.client._client import AsyncSchedulerClient
 from rankserve.client._exceptions import DeadlineExceeded, RankServeError
 from rankserve.client._types import Event, Request
 from rankserve.client.load.arrivals import Arrivals
-from rankserve.client.load.lane import Lane
+from rankserve.client.load.lane import Lane, Stream
 from rankserve.client.load.lateness import sender_lateness_p99
 from rankserve.client.load.machine import describe_machine, package_versions
 from rankserve.client.load.options import LoadOptions, Progress
@@ -95,7 +95,7 @@ class _LoadRun:
         ]
         async with AsyncExitStack() as stack:
             lanes = [
-                Lane(await stack.enter_async_context(self._client.submit()), self._note, self._fail)
+                Lane(await stack.enter_async_context(self._submit()), self._note, self._fail)
                 for _ in range(self._options.streams)
             ]
             started_at = datetime.now(UTC)
@@ -109,6 +109,10 @@ class _LoadRun:
                     task.cancel()
         await self._look_at_queue()
         return Run(self._header(started_at), tuple(t.result() for t in self._tracker.requests.values()))
+
+    def _submit(self) -> Stream:
+        retry = self._options.retry
+        return self._client.submit() if retry is None else self._client.submit(retry=retry)
 
     async def _send(self, requests: list[Request], lanes: list[Lane]) -> None:
         planned = [tracked.planned_s for tracked in self._tracker.requests.values()]

@@ -30,6 +30,7 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (errors.RequestShed, StatusCode.RESOURCE_EXHAUSTED, "SHED"),
     (errors.SlowClient, StatusCode.RESOURCE_EXHAUSTED, "SLOW_CLIENT"),
     (errors.ServerDraining, StatusCode.UNAVAILABLE, "DRAINING"),
+    (errors.StreamLost, StatusCode.CANCELLED, "STREAM_LOST"),
     (errors.RequestCancelled, StatusCode.CANCELLED, "CANCELLED"),
     (errors.DeadlinePassed, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     (errors.DeadlineUnreachable, StatusCode.DEADLINE_EXCEEDED, "DEADLINE_UNREACHABLE"),

@@ -28,6 +28,7 @@ EXPECTED = {
     errors.SlowClient(30): (429, "rate_limit_error", "slow_client"),
     errors.ServerDraining(): (503, "server_error", "draining"),
     errors.RequestCancelled(): (499, "invalid_request_error", "cancelled"),
+    errors.StreamLost(): (499, "invalid_request_error", "stream_lost"),
     errors.DeadlinePassed(50): (504, "server_error", "deadline_passed"),
     errors.DeadlineUnreachable(50, 2.5): (504, "server_error", "deadline_unreachable"),
     errors.AnswerLost(): (409, "invalid_request_error", "answer_lost"),
