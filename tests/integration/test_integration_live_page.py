@@ -71,7 +71,7 @@ async def test_the_page_shows_a_server_under_load(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if scheme == "dark" else "light",
     )
-    watched = Watched(page, f"http://{server.listening['operations']}/")
+    watched = Watched(page, f"http://{server.listening['operations_address']}/")
     await watched.open()
     assert await watched.tile("waiting") == "0"
     assert await page.inner_text("#queue tbody") == "Nothing waits."
@@ -113,7 +113,7 @@ async def test_the_page_shows_a_server_under_load(
 
 async def test_the_page_says_so_when_the_server_is_gone(browser: Browser, server: ServerProcess) -> None:
     page = await browser.new_page()
-    watched = Watched(page, f"http://{server.listening['operations']}/")
+    watched = Watched(page, f"http://{server.listening['operations_address']}/")
     await watched.open()
     assert await page.is_hidden("#lost")
     assert await asyncio.to_thread(server.stop) == 0

@@ -13,7 +13,7 @@ RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 def test_every_metric_is_explained(start_server: StartServer) -> None:
     server = start_server("--operations-port", "0")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{server.listening['operations']}/metrics", timeout=30) as response:
+    with opener.open(f"http://{server.listening['operations_address']}/metrics", timeout=30) as response:
         families = list(text_string_to_metric_families(response.read().decode()))
     shown = {family.name.removesuffix("_info") for family in families if family.name.startswith("rankserve_")}
     table = RUNBOOK.read_text(encoding="utf-8").partition("| metric |")[2].partition("\n\n")[0]

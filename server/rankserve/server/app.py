@@ -25,7 +25,7 @@ from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import make_engine
 from rankserve.server.front_door import front_door
 from rankserve.server.http_ports import HttpPorts
-from rankserve.server.interpreter import tune_interpreter
+from rankserve.server.interpreter import keep_memory_together, tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
@@ -85,6 +85,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         SettingsError, RankerVersionError, JournalError, ValueError: it cannot start like this, as it says.
         OSError: an address cannot be bound.
     """
+    keep_memory_together()
     server = _Server(settings)
     await server.load()
     await server.run(on_listening)
