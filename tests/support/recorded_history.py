@@ -155,7 +155,10 @@ class RecordedHistory:
             self._problem(client, request_id, "ended in two ways")
         if event.HasField("failed"):
             output_tokens = event.failed.output_tokens
-            if request_id not in self._may_be_cancelled or reason(event.failed.status) != "CANCELLED":
+            if request_id not in self._may_be_cancelled or reason(event.failed.status) not in (
+                "CANCELLED",
+                "STREAM_LOST",
+            ):
                 status = event.failed.status
                 self._problem(client, request_id, f"failed: {code(status).name} {status.message}")
         else:
