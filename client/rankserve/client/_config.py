@@ -61,9 +61,6 @@ class Retry:
         return longest_s * (0.5 + draw() / 2)
 
 
-NO_RETRY = Retry(attempts=1)
-
-
 @dataclass(slots=True, frozen=True)
 class Limits:
     """Sizes the client accepts.

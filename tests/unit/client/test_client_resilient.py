@@ -224,14 +224,16 @@ def test_a_connection_lost_amid_an_answer_fails_that_request_alone(
         started = server.find("started")
         assert started is not None
         started.answer(server.answer, 2)
-        time.sleep(0.2)
-        server.stop()
-        server.forget()
-        server.release()
-        server.start()
+
+    def restart(event: Event) -> None:
+        if isinstance(event, Tokens) and event.request_id == "started":
+            server.stop()
+            server.forget()
+            server.release()
+            server.start()
 
     once(lambda: len(server.requests) == 11, start_one)
-    events = submit(server.target, [Request(prompt="Hello", id="started"), *requests(10)])
+    events = submit(server.target, [Request(prompt="Hello", id="started"), *requests(10)], restart)
     (failed,) = (event for event in events if isinstance(event, Failed))
     assert (failed.request_id, failed.output_tokens) == ("started", 2)
     assert isinstance(failed.error, ConnectionFailed)

@@ -31,21 +31,38 @@ QUICK = Retry(attempts=50, first_backoff_s=0.01, max_backoff_s=0.05)
 DRAINING = Draining("the server is shutting down", reason="DRAINING")
 
 Generate = Callable[..., list[Event]]
+During = Callable[[Event], None]
+
+
+def no_more(_: Event) -> None:
+    pass
 
 
 @pytest.fixture(params=["async", "sync"])
 def generate(request: pytest.FixtureRequest, server: FakeServer) -> Generate:
-    """The events of one request to the server, by either client."""
+    """The events of one request to the server, by either client. ``during`` is called with each."""
 
-    def sync(*, retry: Retry = QUICK, timeout: Timeout | None = None, **options: Any) -> list[Event]:
+    def sync(
+        *, retry: Retry = QUICK, timeout: Timeout | None = None, during: During = no_more, **options: Any
+    ) -> list[Event]:
+        events = []
         with SchedulerClient(server.target, retry=retry, timeout=timeout or Timeout()) as client:
-            return list(client.generate("Hello", id="a", **options))
+            for event in client.generate("Hello", id="a", **options):
+                events.append(event)
+                during(event)
+        return events
 
-    def asynchronous(*, retry: Retry = QUICK, timeout: Timeout | None = None, **options: Any) -> list[Event]:
+    def asynchronous(
+        *, retry: Retry = QUICK, timeout: Timeout | None = None, during: During = no_more, **options: Any
+    ) -> list[Event]:
         async def collect() -> list[Event]:
+            events = []
             timeouts = timeout or Timeout()
             async with AsyncSchedulerClient(server.target, retry=retry, timeout=timeouts) as client:
-                return [event async for event in client.generate("Hello", id="a", **options)]
+                async for event in client.generate("Hello", id="a", **options):
+                    events.append(event)
+                    await asyncio.to_thread(during, event)
+            return events
 
         return asyncio.run(collect())
 
@@ -117,14 +134,13 @@ def test_a_connection_lost_before_the_first_token_is_made_again(
 def test_after_a_token_nothing_is_sent_again(server: FakeServer, generate: Generate, later: Later) -> None:
     server.hold()
 
-    def cut() -> None:
-        server.answer_part(2)
-        time.sleep(0.2)
-        server.break_streams()
+    def cut(event: Event) -> None:
+        if isinstance(event, Tokens):
+            server.break_streams()
 
-    later(lambda: server.requests, cut)
+    later(lambda: server.requests, lambda: server.answer_part(2))
     with pytest.raises(ConnectionFailed):
-        generate()
+        generate(during=cut)
     assert len(server.requests) == 1
 
 

@@ -41,7 +41,6 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (RankerVersionError, StatusCode.FAILED_PRECONDITION, "RANKER_VERSION_UNUSABLE"),
     (ScoringError, StatusCode.UNAVAILABLE, "SCORING_FAILED"),
 )
-HANDLED = tuple(error for error, _, _ in _TABLE)
 
 
 def to_status(error: Exception) -> Status:
