@@ -13,7 +13,7 @@ from benchmarks.service.echo import echo_server, streamed_messages_per_s, unary_
 
 from rankserve.cli.policy_runs import running_server
 
-OFFERED = 3.4
+OFFERED = 4.2
 _RANKING: dict[str, object] = {"replay": True, "max_waiting": 200_000, "policy": "ranking"}
 _FCFS: dict[str, object] = {"replay": True, "max_waiting": 200_000, "policy": "fcfs", "ranker": "none"}
 

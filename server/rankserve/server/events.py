@@ -142,6 +142,11 @@ class EventStream:
         self.error = error
         self._ready.set()
 
+    @property
+    def fills_a_message(self) -> bool:
+        """Whether what waits is enough for one: nothing is gained by waiting for more."""
+        return len(self._pending) >= _MAX_EVENTS
+
     async def room(self) -> None:
         """Waits while the client is far behind in reading its events."""
         while len(self._pending) >= self._max_pending:

@@ -219,8 +219,8 @@ class SchedulerService(SchedulerServiceServicer):
     ) -> RequestError | None:
         """Sends a stream's events until it ends, and returns the error it ends with, if it does.
 
-        The pause between two messages lets token events merge. A client that reads nothing is noticed once
-        the transport's own buffer is full.
+        The pause between two messages lets events gather, and those of tokens merge. A client that reads
+        nothing is noticed once the transport's own buffer is full.
         """
         self._streams.add(stream)
         self._stats.open_streams += 1
@@ -238,7 +238,7 @@ class SchedulerService(SchedulerServiceServicer):
                     self._stats.slow_client()
                     stream.break_off()
                     return SlowClient(self._settings.slow_client_s)
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(0 if stream.fills_a_message else pause_s)
             return stream.error
         finally:
             self._streams.discard(stream)
