@@ -132,7 +132,8 @@ class InferenceRequest(google.protobuf.message.Message):
     REPLAY_INPUT_TOKENS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Chosen by the client, 1 to 128 characters of [A-Za-z0-9._:-]. Idempotent: the same id with the same
-    body is the same request; with another body it is refused with ALREADY_EXISTS.
+    body is the same request; with another body it is refused with ALREADY_EXISTS. A request that ended
+    DRAINING, SHED or STREAM_LOST before it had a token begins anew when it is sent again.
     """
     prompt: builtins.str
     """Plain text to complete. Must not be empty."""

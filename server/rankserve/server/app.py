@@ -25,7 +25,7 @@ from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import make_engine
 from rankserve.server.front_door import front_door
 from rankserve.server.http_ports import HttpPorts
-from rankserve.server.interpreter import keep_memory_together, tune_interpreter
+from rankserve.server.interpreter import collect_cycles, keep_memory_together, tune_interpreter
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
@@ -142,6 +142,7 @@ class _Server:
         stop = self._until_signal()
         watch_task = asyncio.create_task(self._access.watch())
         engine_task = asyncio.create_task(dispatcher.run_engine())
+        collect_task = asyncio.create_task(collect_cycles(lambda: len(dispatcher.registry)))
         self._operations.start()
         self._http.start()
         active = self._ranker.active
@@ -158,9 +159,10 @@ class _Server:
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({stopped, engine_task}, return_when=asyncio.FIRST_COMPLETED)
         await self._drain(engine_failed=engine_task.done())
-        watch_task.cancel()
-        engine_task.cancel()
-        await asyncio.wait({engine_task, watch_task})
+        tasks = {watch_task, collect_task, engine_task}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         if self._journal is not None:
             await self._journal.aclose()
         if not engine_task.cancelled() and (failure := engine_task.exception()) is not None:

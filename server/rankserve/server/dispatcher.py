@@ -15,6 +15,7 @@ from time import monotonic, time
 import structlog
 
 from rankserve.server.admission import Admission, WaitingLimits
+from rankserve.server.engine_limits import EngineLimits
 from rankserve.server.engines.contract import Assignment, Engine, StepPlan, TokensProduced
 from rankserve.server.errors import (
     AnswerLost,
@@ -22,7 +23,6 @@ from rankserve.server.errors import (
     DeadlineUnreachable,
     EngineFailed,
     InternalFailure,
-    InvalidRequest,
     JournalFailed,
     QueueFull,
     RequestCancelled,
@@ -33,6 +33,7 @@ from rankserve.server.errors import (
 )
 from rankserve.server.events import EventStream, Failed, Finished, Queued
 from rankserve.server.journal.journal import Journal, NoJournal
+from rankserve.server.live_scoring import LiveScoring
 from rankserve.server.observer import Observer, Observers
 from rankserve.server.outcomes import finished
 from rankserve.server.ranking.ranker import PromptScore, Ranker
@@ -42,6 +43,7 @@ from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
+from rankserve.server.shedding import Shedding
 from rankserve.server.start_rate import StartRate
 from rankserve.server.telling import (
     tell_accepted,
@@ -103,8 +105,9 @@ class Dispatcher:
         self.counters = Counters()
         self.closed: type[ServerDraining] | type[EngineFailed] | None = None
         self.paused = False
-        self.scoring = 0
+        self.scoring = LiveScoring(ranker, self._scored, self._scoring_failed, clock)
         self.registry = RequestRegistry(settings.retain_results, settings.retain_s)
+        self.limits = EngineLimits(engine, settings.default_max_tokens)
         self.journal = journal or NoJournal()
         default_limits = WaitingLimits(settings.max_waiting_per_tenant, settings.max_waiting_bytes_per_tenant)
         self.admission = Admission(
@@ -112,6 +115,9 @@ class Dispatcher:
             tenant_limits or (lambda tenant: default_limits),
             self._free_slots,
             self._retry_after_s,
+        )
+        self._shedding = Shedding(
+            scheduler, self.admission, lambda request: self.registry.live[request.id].spec, self._shed
         )
         self._settings = settings
         self._observers = Observers(observers)
@@ -127,19 +133,23 @@ class Dispatcher:
     # What clients ask
 
     def submit(self, spec: RequestSpec, stream: EventStream) -> None:
-        """Accepts a request, or attaches the stream to the one it repeats.
+        """Accepts a request, or attaches the stream to the one it repeats, unless that was never served.
 
         Raises:
             RequestError: refused; nothing was kept of it.
         """
         try:
-            if (same := self.registry.find_same(spec)) is not None:
+            same = self.registry.find_same(spec)
+            if same is not None and not same.unserved:
                 self.attach(same, stream)
                 return
             self._admit(spec)
         except RequestError as error:
             self.refused(error)
             raise
+        if same is not None:
+            self.registry.drop(same)
+            self.journal.forgotten(same)
         live = self._accept(spec, stream)
         self.journal.accepted(live)
         # The journal has it; in memory it would be kept a second time.
@@ -237,7 +247,7 @@ class Dispatcher:
             self._observers.accepted(live)
             live.told_accepted = True
             try:
-                self._check_engine(live.spec, live.request.output_tokens)
+                self.limits.check(live.spec, live.request.output_tokens)
                 if live.request.output_tokens and not self.engine.capacity.resumes:
                     raise AnswerLost
             except RequestError as error:
@@ -293,9 +303,7 @@ class Dispatcher:
         """A request that ends here neither takes up room any more nor needs a score."""
         if live.request.phase in (Phase.NEW, Phase.WAITING):
             self.admission.leaves(live.spec)
-        if live.scoring is not None:
-            live.scoring.cancel()
-            self._scoring_over(live)
+        self.scoring.stop(live)
 
     def fail_all(self, error: RequestError) -> None:
         """Ends every live request with this error, but for those left to the journal."""
@@ -376,55 +384,25 @@ class Dispatcher:
             raise self.closed
         if self.journal.failure:
             raise JournalFailed
-        self._check_engine(spec)
+        self.limits.check(spec)
         self.admission.check_tenant(spec)
         try:
             self.admission.check_queue(spec)
         except QueueFull:
-            if not self._shed_for(spec):
+            if not self._settings.shed or not self._shedding.make_room(spec):
                 raise
 
-    def _check_engine(self, spec: RequestSpec, produced: int = 0) -> None:
-        """Raises InvalidRequest if the engine can never serve it, with so many tokens of the answer there."""
-        if spec.model not in ("", self.engine.name):
-            raise InvalidRequest("model", f"this server drives {self.engine.name!r}; or leave it empty")
-        longest = self.engine.capacity.max_model_len
-        input_tokens = self._input_tokens(spec)
-        output_tokens = max(spec.max_tokens or 1, produced + 1)
-        if input_tokens + output_tokens > longest:
-            field = "prompt" if input_tokens + 1 > longest else "sampling.max_tokens"
-            raise InvalidRequest(
-                field,
-                f"{input_tokens} prompt tokens and {output_tokens} to answer exceed the"
-                f" model's {longest}; shorten the prompt or lower max_tokens",
-            )
-
-    def _shed_for(self, spec: RequestSpec) -> bool:
-        """Makes room for a request in a full queue at the cost of worse ones; returns whether it did."""
-        worst = self.scheduler.last_waiting() if self._settings.shed else None
-        if worst is None or worst.priority <= spec.priority or not self._worse_make_room(spec, worst):
-            return False
-        while worst is not None and not self.admission.has_room(spec):
-            self._fail(self.registry.live[worst.id], RequestShed(self._retry_after_s()))
-            worst = self.scheduler.last_waiting()
-        return True
-
-    def _worse_make_room(self, spec: RequestSpec, worst: Request) -> bool:
-        """Whether a request would have room without the worst one, or without all that are worse than it."""
-        live = self.registry.live
-        if self.admission.has_room(spec, without=[live[worst.id].spec]):
-            return True
-        worse = [r for r in self.scheduler.waiting_requests() if r.priority > spec.priority]
-        return self.admission.has_room(spec, without=[live[request.id].spec for request in worse])
+    def _shed(self, request: Request) -> None:
+        self._fail(self.registry.live[request.id], RequestShed(self._retry_after_s()))
 
     def _accept(self, spec: RequestSpec, stream: EventStream) -> LiveRequest:
         now_s = self._clock()
-        input_tokens = self._input_tokens(spec)
+        input_tokens = self.limits.input_tokens(spec)
         request = Request(
             id=spec.id,
             arrival_s=now_s,
             prompt_tokens=input_tokens,
-            max_tokens=self.max_tokens(spec, input_tokens),
+            max_tokens=self.limits.max_tokens(spec, input_tokens),
             priority=spec.priority,
             tenant=spec.tenant,
             deadline_s=now_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
@@ -438,11 +416,6 @@ class Dispatcher:
         self._observers.accepted(live)
         return live
 
-    def max_tokens(self, spec: RequestSpec, input_tokens: int) -> int:
-        """The longest answer that a request may get."""
-        longest = self.engine.capacity.max_model_len - input_tokens
-        return spec.max_tokens or min(self._settings.default_max_tokens, longest)
-
     def _enter(self, live: LiveRequest) -> None:
         """An accepted request, recorded by now, begins to wait."""
         tell_accepted(live)
@@ -455,32 +428,22 @@ class Dispatcher:
             self._fail(live, InternalFailure())
             return
         if self.ranker.scores:
-            self.scoring += 1
-            live.scoring = asyncio.create_task(self._score_live(live))
+            self.scoring.start(live)
         else:
             self._tell_queued(live)
         if live.request.deadline_s is not None:
             self._deadlines.watch(live.request.deadline_s)
         self.engine.wake()
 
-    async def _score_live(self, live: LiveRequest) -> None:
-        """Scores a request that waits already, behind all that have a score; an idle engine may start it."""
-        asked_s = self._clock()
-        try:
-            score = await self._score(live.spec.ranking_text)
-            self._scoring_over(live)
-            self.rescore({live: score})
-        except Exception:
-            self._scoring_over(live)
+    def _scoring_failed(self, live: LiveRequest) -> None:
+        if live.outcome is None:
             self._fail(live, InternalFailure())
-            raise
-        self._observers.scored(live, self._clock() - asked_s)
-        self._tell_queued(live)
 
-    def _scoring_over(self, live: LiveRequest) -> None:
-        if live.scoring is not None:
-            live.scoring = None
-            self.scoring -= 1
+    def _scored(self, live: LiveRequest, score: PromptScore, took_s: float) -> None:
+        """A waiting request has its score; an idle engine may have started it meanwhile."""
+        self.rescore({live: score})
+        self._observers.scored(live, took_s)
+        self._tell_queued(live)
 
     def _tell_queued(self, live: LiveRequest) -> None:
         if live.queued_s is not None:
@@ -498,16 +461,6 @@ class Dispatcher:
         if not self._settings.refuse_late or deadline_s is None or event.estimated_wait_s is None:
             return False
         return live.request.phase is Phase.WAITING and self._clock() + event.estimated_wait_s > deadline_s
-
-    async def _score(self, ranking_text: str) -> PromptScore:
-        while True:
-            score = await self.ranker.score(ranking_text)
-            active = self.ranker.active
-            if active is None or score.ranker_version == active.reference:
-                return score
-            if score.ranker_version == "":
-                return active.neutral()
-            # The version was swapped meanwhile, and scores of two versions must not meet in one queue.
 
     def _queued_event(self, live: LiveRequest) -> Queued:
         waits = live.request.phase is Phase.WAITING
@@ -532,9 +485,6 @@ class Dispatcher:
 
     def _retry_after_s(self) -> float:
         return self._start_rate.retry_after_s(self._settings.max_waiting, self._clock())
-
-    def _input_tokens(self, spec: RequestSpec) -> int:
-        return spec.replay_input_tokens or self.engine.count_tokens(spec.prompt)
 
     def _finish(self, live: LiveRequest, reason: str) -> None:
         self.counters.finished += 1

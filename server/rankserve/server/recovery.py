@@ -68,12 +68,12 @@ def _unfinished(
         answer.append(count, text)
     # A wall clock that was set back meanwhile must not make it come from the future.
     arrival_s = min(entry.accept_time + epoch_s, now_s)
-    input_tokens = spec.replay_input_tokens or dispatcher.engine.count_tokens(spec.prompt)
+    input_tokens = dispatcher.limits.input_tokens(spec)
     request = Request(
         id=spec.id,
         arrival_s=arrival_s,
         prompt_tokens=input_tokens,
-        max_tokens=max(dispatcher.max_tokens(spec, input_tokens), answer.tokens + 1),
+        max_tokens=max(dispatcher.limits.max_tokens(spec, input_tokens), answer.tokens + 1),
         priority=spec.priority,
         tenant=spec.tenant,
         deadline_s=arrival_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,

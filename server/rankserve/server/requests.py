@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from rankserve.server.answer import AnswerText
 from rankserve.server.engines.contract import Sampling
-from rankserve.server.errors import RequestIdInUse, RequestNotFound
+from rankserve.server.errors import (
+    RequestIdInUse,
+    RequestNotFound,
+    RequestShed,
+    ServerDraining,
+    StreamLost,
+)
 from rankserve.server.events import EventStream, Failed, Finished
 from rankserve.server.scheduling.request import Request
 
@@ -102,6 +108,19 @@ class LiveRequest:
     told_outcome: bool = False
 
     @property
+    def unserved(self) -> bool:
+        """Whether it ended, and that was told, before it had a token, and for no fault of its own.
+
+        Who sends it again wants it served, so its id is free.
+        """
+        return (
+            self.told_outcome
+            and isinstance(self.outcome, Failed)
+            and isinstance(self.outcome.error, ServerDraining | RequestShed | StreamLost)
+            and not self.outcome.output_tokens
+        )
+
+    @property
     def score(self) -> float:
         """Its score as clients see it; 0 while it has none, with an empty `ranker_version`."""
         return self.request.score if math.isfinite(self.request.score) else 0.0
@@ -118,6 +137,9 @@ class RequestRegistry:
         self._retain_count = retain_count
         self._retain_s = retain_s
 
+    def __len__(self) -> int:
+        return len(self.live) + len(self.ended)
+
     def add(self, live: LiveRequest) -> None:
         """Takes in a live request and, unless it was taken over from a journal, numbers it."""
         if not live.number:
@@ -133,6 +155,11 @@ class RequestRegistry:
         live.spec.drop_text()
         self.ended[live.spec.id] = live
 
+    def drop(self, live: LiveRequest) -> None:
+        """Forgets one that ended."""
+        del self.ended[live.spec.id]
+        del self._by_number[live.number]
+
     def forget(self, now_s: float) -> list[LiveRequest]:
         """Forgets the ended ones that were retained for long enough, or are too many; returns them."""
         forgotten = []
@@ -141,8 +168,7 @@ class RequestRegistry:
             kept = len(self.ended) <= self._retain_count and oldest.ended_s + self._retain_s > now_s
             if kept or not oldest.told_outcome:
                 break
-            del self.ended[oldest.spec.id]
-            del self._by_number[oldest.number]
+            self.drop(oldest)
             forgotten.append(oldest)
         return forgotten
 

@@ -96,6 +96,37 @@ async def test_a_request_that_belongs_to_its_stream_ends(life: Life) -> None:
     assert isinstance(last.error, ServerDraining)
 
 
+async def test_what_drained_before_it_had_a_token_begins_anew_when_it_is_sent_again(life: Life) -> None:
+    submit(life, "mine", EventStream(), detached=False)
+    life.journal.commit()
+    await life.dispatcher.drain(0)
+    life.journal.commit()
+    again = Life(life.store)
+    stream = EventStream()
+    submit(again, "mine", stream, detached=False)
+    again.journal.commit()
+    assert [type(event) for event in await read_now(stream)] == [Accepted]
+    (entry,) = again.store.entries()
+    assert (entry.id, entry.outcome) == ("mine", None)
+    assert again.dispatcher.counters.accepted == 1
+
+
+async def test_who_had_a_token_is_told_its_end_again(life: Life) -> None:
+    submit(life, "mine", EventStream(), detached=False)
+    life.journal.commit()
+    (running,) = life.dispatcher.plan(ONE).starting
+    running.request.output_tokens = 1
+    life.dispatcher.produced([TokensProduced(running.request, 1, "so ")])
+    await life.dispatcher.drain(0)
+    life.journal.commit()
+    again = Life(life.store)
+    stream = EventStream()
+    submit(again, "mine", stream, detached=False)
+    last = (await read_now(stream))[-1]
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, ServerDraining)
+
+
 async def test_a_drained_server_serves_on_when_its_journal_can_be_written_again(life: Life) -> None:
     states: list[State] = []
     lifecycle = Lifecycle(life.dispatcher, states.append)

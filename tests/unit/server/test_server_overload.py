@@ -69,6 +69,15 @@ async def test_a_full_queue_drops_the_worst_band_for_a_better_one() -> None:
     queue.dispatcher.scheduler.check_integrity()
 
 
+async def test_who_was_dropped_may_come_again_under_its_id() -> None:
+    queue = Queue(max_waiting=1, shed=True)
+    queue.submit("a", 5)
+    queue.submit("better", 0)
+    queue.dispatcher.cancel("better")
+    queue.submit("a", 5)
+    assert queue.waiting == ["a"]
+
+
 async def test_without_shedding_a_full_queue_refuses_everybody() -> None:
     queue = Queue(max_waiting=1)
     queue.submit("a", 5)

@@ -56,7 +56,7 @@ class StatsSource:
             engine=engine.name,
             time_scale=engine.time_scale,
             uptime_s=self._clock() - self._started_s,
-            scoring=dispatcher.scoring,
+            scoring=dispatcher.scoring.pending,
             waiting=dispatcher.admission.waiting,
             running=scheduler.running,
             max_sequences=engine.capacity.max_sequences,

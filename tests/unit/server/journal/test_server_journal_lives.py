@@ -18,7 +18,7 @@ from support.messages import inference
 from support.paced_journal import MANY, Life, read_now
 
 from rankserve.server.engines.contract import TokensProduced
-from rankserve.server.errors import RequestNotFound
+from rankserve.server.errors import RequestNotFound, ServerDraining, StreamLost
 from rankserve.server.events import Accepted, EventStream, Failed, Finished, Queued, Tokens
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.requests import RequestSpec
@@ -86,7 +86,21 @@ class LivesMachine(RuleBasedStateMachine):
 
     @rule(request_id=requests)
     def repeat(self, request_id: str) -> None:
-        self.run(self.submit_one(request_id, self.viewer()))
+        """Attaches to the request, or begins it anew if it ended before it had a token."""
+
+        async def do() -> None:
+            for viewer in self.viewers:
+                await self.read_all(viewer)
+            if self.begins_anew(request_id):
+                del self.told_outcome[request_id]
+            await self.submit_one(request_id, self.viewer())
+
+        self.run(do())
+
+    def begins_anew(self, request_id: str) -> bool:
+        told = self.told_outcome.get(request_id)
+        unserved = isinstance(told, Failed) and isinstance(told.error, ServerDraining | StreamLost)
+        return unserved and not self.told_tokens.get(request_id)
 
     @rule(request_id=requests)
     def watch_from_the_beginning(self, request_id: str) -> None:

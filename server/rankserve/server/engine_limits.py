@@ -1,0 +1,42 @@
+"""What the engine can serve, and what a request takes of it."""
+
+from rankserve.server.engines.contract import Engine
+from rankserve.server.errors import InvalidRequest
+from rankserve.server.requests import RequestSpec
+
+
+class EngineLimits:
+    """The lengths that requests have, and may have.
+
+    Args:
+        engine: that is to serve them.
+        default_max_tokens: of the answer, where a request does not say.
+    """
+
+    def __init__(self, engine: Engine, default_max_tokens: int) -> None:
+        self._engine = engine
+        self._default_max_tokens = default_max_tokens
+
+    def input_tokens(self, spec: RequestSpec) -> int:
+        """The prompt's length; recorded, or counted."""
+        return spec.replay_input_tokens or self._engine.count_tokens(spec.prompt)
+
+    def max_tokens(self, spec: RequestSpec, input_tokens: int) -> int:
+        """The longest answer that a request may get."""
+        longest = self._engine.capacity.max_model_len - input_tokens
+        return spec.max_tokens or min(self._default_max_tokens, longest)
+
+    def check(self, spec: RequestSpec, produced: int = 0) -> None:
+        """Raises InvalidRequest if the engine can never serve it, with so many tokens of the answer there."""
+        if spec.model not in ("", self._engine.name):
+            raise InvalidRequest("model", f"this server drives {self._engine.name!r}; or leave it empty")
+        longest = self._engine.capacity.max_model_len
+        input_tokens = self.input_tokens(spec)
+        output_tokens = max(spec.max_tokens or 1, produced + 1)
+        if input_tokens + output_tokens > longest:
+            field = "prompt" if input_tokens + 1 > longest else "sampling.max_tokens"
+            raise InvalidRequest(
+                field,
+                f"{input_tokens} prompt tokens and {output_tokens} to answer exceed the"
+                f" model's {longest}; shorten the prompt or lower max_tokens",
+            )
