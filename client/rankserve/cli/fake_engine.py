@@ -89,7 +89,7 @@ def fake_engine(
             seed=seed,
             faults=parse_probabilities(faults),
         )
-        with log_to_stderr():
+        with log_to_stderr(log_level="warning"):
             asyncio.run(serve_until_signal(settings, on_listening))
     except (ValueError, OSError) as error:
         print(f"rankserve fake-engine: {error}", file=sys.stderr)

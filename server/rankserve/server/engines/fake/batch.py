@@ -117,7 +117,9 @@ class Batch:
         produced = [sequence for sequence in self.running if sequence.ready_s <= now_s]
         for sequence in produced:
             sequence.produced += 1
-            sequence.ready_s = now_s + (sequence.slowdown - 1) * self._duration_s
+            if sequence.slowdown > 1:
+                # Half a step less, or rounding would cost a whole one.
+                sequence.ready_s = now_s + (sequence.slowdown - 0.5) * self._duration_s
             if sequence.first_token_order is None:
                 sequence.first_token_order = self._first_tokens()
         self.tokens_produced += len(produced)

@@ -24,7 +24,7 @@ class CuttableConnection(HttpConnection):
 
 
 def cut(scope: Scope) -> None:
-    """Closes the connection of a request, whatever is missing of its response; what was sent still arrives."""
+    """Closes the connection of a request in the middle of its response; what was sent still arrives."""
     _transport(scope).close()
 
 
