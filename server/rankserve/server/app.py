@@ -43,7 +43,7 @@ from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import from_body
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.by_model import Schedulers
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
 from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
@@ -99,7 +99,7 @@ class _Server:
         self._access = Access(settings)
         self._engine = make_engine(settings.engine, engine_settings(settings))
         policy = make_policy_of(settings, settings.policy)
-        self._scheduler = Scheduler(policy, scheduler_settings(settings, self._engine))
+        self._scheduler = Schedulers(policy, scheduler_settings(settings, self._engine))
         self._ranker = Ranker(model_repository(settings), ranker_settings(settings))
         self._tau = LiveTau(settings.tau_window)
         self._operations = Operations(self._engine.capacity.max_model_len)
