@@ -23,6 +23,7 @@ COMMANDS = (
     "simulate",
     "report",
     "collect",
+    "fake-engine",
 )
 
 
