@@ -19,7 +19,8 @@ class TokenCount:
     """Counts the tokens of one stream.
 
     An endpoint that tells the count with each chunk is believed; else a chunk with text is taken for one
-    token, and what was missed is added at the end, where the usage tells. Never counts more than there may be.
+    token, and what was missed is added at the end, where the usage tells. It never counts more than there
+    may be.
 
     Args:
         most: tokens the answer may have.

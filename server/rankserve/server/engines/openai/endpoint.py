@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
 
@@ -182,7 +182,7 @@ class Endpoint:
         tokens = sum(_tokens_to_hold(request) for request in self.in_flight.values())
         return tokens / self.settings.weight
 
-    async def answer(self, assignment: Assignment) -> AsyncIterator[Piece]:
+    async def answer(self, assignment: Assignment) -> AsyncGenerator[Piece]:
         """The answer as it comes; the last piece says how it finished.
 
         Raises:
@@ -197,7 +197,9 @@ class Endpoint:
         sent_s = self._clock()
         first = True
         try:
-            async with self._client.stream("POST", f"{self.url}/{path_of(assignment)}", content=body) as response:
+            async with self._client.stream(
+                "POST", f"{self.url}/{path_of(assignment)}", content=body
+            ) as response:
                 if response.status_code != 200:
                     raise await self._trouble(response)
                 async for event in httpx2.EventSource(response):
