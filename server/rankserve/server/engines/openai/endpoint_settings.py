@@ -47,9 +47,9 @@ class EndpointSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     url: Annotated[str, AfterValidator(_checked_url)]
-    model: str = Field("", max_length=256)
-    weight: float = Field(1.0, gt=0, le=1000)
-    max_sequences: int | None = Field(None, ge=1, le=100_000)
+    model: str = Field(default="", max_length=256)
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    max_sequences: int | None = Field(default=None, ge=1, le=100_000)
     dialect: DialectName | None = None
     priority: Priority = "off"
     api_key_file: Path | None = None

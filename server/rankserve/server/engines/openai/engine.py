@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 _CHARACTERS_PER_TOKEN = 4
 # Longer than any context; endpoints refuse what is too long by themselves.
 _UNBOUNDED = 1 << 31
-# Answers that a request may lose before it is taken for the cause.
+# Times that a request may be lost without getting any further, before it is taken for the cause.
 _MOST_LOST = 5
 # The KV of a prefix that the engine still caches comes back this fast, in decode steps for a token.
 _RESTART_STEPS_PER_TOKEN = 0.02
@@ -47,6 +47,7 @@ _RESTART_STEPS_PER_TOKEN = 0.02
 class _Call:
     endpoint: Endpoint
     assignment: Assignment
+    had_tokens: int
     task: asyncio.Task[None] | None = None
 
 
@@ -162,7 +163,7 @@ class OpenAIEngine:
                 continue
             request = assignment.request
             endpoint.in_flight[request.id] = request
-            call = self._calls[request.id] = _Call(endpoint, assignment)
+            call = self._calls[request.id] = _Call(endpoint, assignment, request.output_tokens)
             call.task = asyncio.create_task(self._serve(host, call))
 
     async def _serve(self, host: EngineHost, call: _Call) -> None:
@@ -206,17 +207,15 @@ class OpenAIEngine:
             output_tokens=request.output_tokens,
         )
         if isinstance(trouble, Refused):
-            self._lost.pop(request.id, None)
             host.failed(request, EngineRefused(str(trouble)))
             return
-        lost = self._lost.get(request.id, 0) + isinstance(trouble, Broken)
+        got_further = request.output_tokens > call.had_tokens
+        lost = isinstance(trouble, Broken) + (0 if got_further else self._lost.get(request.id, 0))
         goes_on = not request.output_tokens or can_continue(call.assignment, call.endpoint.dialect)
         if goes_on and lost < _MOST_LOST:
-            if lost:
-                self._lost[request.id] = lost
+            self._lost[request.id] = lost
             host.returned(request)
         else:
-            self._lost.pop(request.id, None)
             host.failed(request, EngineLost())
 
     def _release(self, request: Request) -> _Call | None:
