@@ -57,6 +57,10 @@ class SimulatedEngine:
         return f"simulated/{self._batch.profile.name}"
 
     @property
+    def models(self) -> tuple[str]:
+        return (self.name,)
+
+    @property
     def time_scale(self) -> float:
         return self._time_scale
 
@@ -70,6 +74,8 @@ class SimulatedEngine:
 
     def count_tokens(self, prompt: str) -> int:
         return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)
+
+    async def prepare(self) -> None: ...
 
     async def run(self, host: EngineHost) -> None:
         step_end_s: float | None = None
