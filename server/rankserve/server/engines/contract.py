@@ -57,6 +57,20 @@ class EngineSettings:
 
 
 @dataclass(slots=True, frozen=True)
+class EndpointState:
+    """One of the servers that an engine drives; see `EndpointStats` in the API. None is what it does not say."""
+
+    url: str
+    model: str
+    circuit: str
+    in_flight: int
+    limit: int
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = None
+
+
+@dataclass(slots=True, frozen=True)
 class EngineCapacity:
     """What an engine can hold.
 
@@ -222,6 +236,10 @@ class Engine(Protocol):
     @property
     def lag(self) -> float:
         """How far it fell behind its own clock, as a fraction of its busy time; 0 for real engines."""
+        ...
+
+    def endpoint_states(self) -> Sequence[EndpointState]:
+        """The servers it drives; none if it is part of this one."""
         ...
 
     def count_tokens(self, prompt: str) -> int:

@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import structlog
 
-from rankserve.server.engines.contract import Assignment
+from rankserve.server.engines.contract import Assignment, EndpointState
 from rankserve.server.engines.openai.breaker import Breaker, Circuit
 from rankserve.server.engines.openai.counting import Piece, TokenCount
 from rankserve.server.engines.openai.dialects import DIALECTS, OPENAI, Dialect, dialect_of
@@ -181,6 +181,21 @@ class Endpoint:
         """How much of it is taken by its requests, now and to come, for its weight: the least goes first."""
         tokens = sum(_tokens_to_hold(request) for request in self.in_flight.values())
         return tokens / self.settings.weight
+
+    @property
+    def state(self) -> EndpointState:
+        """For those who look."""
+        load = self.load
+        return EndpointState(
+            self.url,
+            self.model,
+            self.breaker.state.value,
+            len(self.in_flight),
+            self.limit,
+            running=None if load is None else load.running,
+            waiting=None if load is None else load.waiting,
+            kv_usage=None if load is None else load.kv_use,
+        )
 
     async def answer(self, assignment: Assignment) -> AsyncGenerator[Piece]:
         """The answer as it comes; the last piece says how it finished.

@@ -10,6 +10,7 @@ import structlog
 
 from rankserve.server.engines.contract import (
     Assignment,
+    EndpointState,
     EngineCapacity,
     EngineHost,
     EngineSettings,
@@ -109,6 +110,9 @@ class OpenAIEngine:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return self._pool.endpoints
+
+    def endpoint_states(self) -> list[EndpointState]:
+        return [endpoint.state for endpoint in self._pool.endpoints]
 
     def count_tokens(self, prompt: str) -> int:
         return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)

@@ -72,6 +72,9 @@ class SimulatedEngine:
     def lag(self) -> float:
         return (self._lost_s + self._most_late_s) / self._busy_s if self._busy_s else 0.0
 
+    def endpoint_states(self) -> tuple[()]:
+        return ()
+
     def count_tokens(self, prompt: str) -> int:
         return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)
 
