@@ -358,6 +358,8 @@ class Dispatcher:
         now_s = self._clock()
         told: list[tuple[LiveRequest, int, int, str]] = []
         for new in tokens:
+            if not new.count:
+                continue
             live = self.registry.live[new.request.id]
             if live.first_token_s is None:
                 live.first_token_s = now_s

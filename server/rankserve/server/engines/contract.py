@@ -58,7 +58,7 @@ class EngineSettings:
 
 @dataclass(slots=True, frozen=True)
 class EndpointState:
-    """One of the servers that an engine drives; see `EndpointStats` in the API. None is what it does not say."""
+    """One of the servers that an engine drives, as `EndpointStats` tells it; None is what it does not say."""
 
     url: str
     model: str
