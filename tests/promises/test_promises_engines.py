@@ -1,8 +1,9 @@
 """Promise: an LLM that fails loses no request, and no client gets a token twice.
 
-A real server drives engines that fail on purpose: every kind of fault at 10 % for some seconds each (five
-minutes in all by `make promises`), then all at 5 %, which is every other request; and one of two engines is killed with SIGKILL and comes back. What clients
-are told is judged: each request ends once, its tokens are there once, and an answer is the whole answer.
+A real server drives engines that fail on purpose: each kind of fault at 10 % for some seconds (five minutes
+in all by `make promises`), then all at 5 %, which is every other request. And one of two engines is killed
+with SIGKILL and comes back. What clients are told is judged: each request ends once, its tokens are there
+once, and an answer is the whole answer.
 """
 
 import asyncio
