@@ -4,6 +4,7 @@
     python -m benchmarks.real_engine model           # the LLM: 0.5 GB, a minute
     python -m benchmarks.real_engine serve           # vLLM's OpenAI server on loopback, until Ctrl-C
     python -m benchmarks.real_engine collect         # lengths of its answers to real prompts: about an hour
+    python -m benchmarks.real_engine speed           # tokens a second with its batch full: two minutes
     python -m benchmarks.real_engine train           # a ranker for it, and how well that orders other prompts
 
 Run from the project's root. Everything is kept in out/real-engine; what is there is not made again, and an
@@ -60,6 +61,8 @@ def _run(options: argparse.Namespace) -> None:
         _serve(places, options)
     elif options.command == "collect":
         _collect(places, options)
+    elif options.command == "speed":
+        _speed(places, options)
     else:
         _train(places, options)
 
@@ -72,7 +75,7 @@ def _serve(places: Places, options: argparse.Namespace) -> None:
 
 def _collect(places: Places, options: argparse.Namespace) -> None:
     from benchmarks.real_engine.collection import Collection
-    from benchmarks.real_engine.lengths import LengthFigures, tokens_per_s
+    from benchmarks.real_engine.lengths import LengthFigures
 
     from rankserve.records.prompts import read_prompts
 
@@ -82,13 +85,15 @@ def _collect(places: Places, options: argparse.Namespace) -> None:
     else:
         with RealEngine(_engine_options(places, options)) as engine:
             collection.run(places, engine.url)
-    figures = {
-        **asdict(LengthFigures.of(list(read_prompts(places.lengths)))),
-        "tokens_per_s": tokens_per_s(collection.logs(places), collection.concurrency),
-    }
-    _save(places, "lengths", figures)
-    for name, value in figures.items():
-        print(f"{name:<16}{value:>12,.3f}" if isinstance(value, float) else f"{name:<16}{value:>12,}")
+    _print(places, "lengths", asdict(LengthFigures.of(list(read_prompts(places.lengths)))))
+
+
+def _speed(places: Places, options: argparse.Namespace) -> None:
+    from benchmarks.real_engine.speed import measure
+
+    with RealEngine(_engine_options(places, options)) as engine:
+        found = measure(places, engine.url, options.prompts, options.count, options.max_sequences)
+    _print(places, "speed", asdict(found))
 
 
 def _train(places: Places, options: argparse.Namespace) -> None:
@@ -113,6 +118,12 @@ def _engine_options(places: Places, options: argparse.Namespace) -> EngineOption
         max_model_len=options.max_model_len,
         extra=tuple(options.extra.split()),
     )
+
+
+def _print(places: Places, name: str, figures: Mapping[str, float]) -> None:
+    _save(places, name, figures)
+    for figure, value in figures.items():
+        print(f"{figure:<20}{value:>12,.3f}" if isinstance(value, float) else f"{figure:<20}{value:>12,}")
 
 
 def _save(places: Places, name: str, figures: Mapping[str, object]) -> None:
@@ -147,6 +158,10 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     collect.add_argument("--count", type=int, default=3000, help="prompts; more may be asked for later")
     collect.add_argument("--samples", type=int, default=3, help="answers to each held-out prompt")
     collect.add_argument("--url", help="of an engine that serves already; default: start one")
+    speed = commands.add_parser(
+        "speed", parents=[common, engine, source], help="tokens a second with its batch full"
+    )
+    speed.add_argument("--count", type=int, default=160, help="prompts")
     commands.add_parser("train", parents=[common, source], help="a ranker, and how well it orders")
     return parser.parse_args(arguments)
 

@@ -17,7 +17,6 @@ from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.server import SERVED_MODEL
 
 from rankserve.records.prompts import PromptRecord, read_prompts, split_of
-from rankserve.trainer.collection.log import log_path
 
 SPLIT = (0.75, 0.1, 0.15)
 TEMPERATURE = 0.7
@@ -52,27 +51,29 @@ class Collection:
         chosen = sample(read_prompts(self.source), self.prompts)
         held_out = [record for record in chosen if split_of(record.id, SPLIT) == "test"]
         others = [record for record in chosen if split_of(record.id, SPLIT) != "test"]
-        self._ask(places, url, HELD_OUT, held_out, self.samples)
-        self._ask(places, url, OTHERS, others, 1)
+        for name, records, samples in ((HELD_OUT, held_out, self.samples), (OTHERS, others, 1)):
+            ask(_lengths(places, name), url, records, samples=samples, concurrency=self.concurrency)
         join([_lengths(places, name) for name in (HELD_OUT, OTHERS)], places.lengths)
 
-    def logs(self, places: Places) -> list[Path]:
-        """What `rankserve collect` recorded of each answer."""
-        return [log_path(_lengths(places, name)) for name in (HELD_OUT, OTHERS)]
 
-    def _ask(
-        self, places: Places, url: str, name: str, records: Iterable[PromptRecord], samples: int
-    ) -> None:
-        output = _lengths(places, name)
-        asked = output.with_name(f"prompts-{name}.jsonl")
-        asked.parent.mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps({"id": record.id, "prompt": record.prompt}) + "\n" for record in records)
-        asked.write_text("".join(lines))
-        rankserve(
-            *("collect", asked, "--url", url, "--model", SERVED_MODEL, "--output", output),
-            *("--samples", samples, "--temperature", TEMPERATURE, "--max-tokens", LENGTH_CAP),
-            *("--concurrency", self.concurrency),
-        )
+def ask(
+    output: Path, url: str, records: Iterable[PromptRecord], *, samples: int = 1, concurrency: int
+) -> None:
+    """Collects the lengths of answers to prompts, those that are not in the output yet.
+
+    Raises:
+        subprocess.CalledProcessError: answers are missing; the same again goes on.
+        OSError: the output cannot be written.
+    """
+    prompts = output.with_name(f"prompts-{output.name.partition('.')[0]}.jsonl")
+    prompts.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"id": record.id, "prompt": record.prompt}) + "\n" for record in records)
+    prompts.write_text("".join(lines))
+    rankserve(
+        *("collect", prompts, "--url", url, "--model", SERVED_MODEL, "--output", output),
+        *("--samples", samples, "--temperature", TEMPERATURE, "--max-tokens", LENGTH_CAP),
+        *("--concurrency", concurrency),
+    )
 
 
 def sample(records: Iterable[PromptRecord], count: int) -> list[PromptRecord]:

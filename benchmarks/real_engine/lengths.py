@@ -1,9 +1,7 @@
-"""How long the LLM's answers are, and how fast they come."""
+"""How long the LLM's answers are."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -41,18 +39,3 @@ class LengthFigures:
             longest=int(lengths.max()),
             at_cap=float(np.concatenate([record.censored for record in records]).mean()),
         )
-
-
-def tokens_per_s(logs: Iterable[Path], concurrency: int) -> float:
-    """Output tokens a second with so many requests always on their way, from the logs of `rankserve collect`.
-
-    Latencies of all answers add up to the time that it took, as often as there were requests at a time.
-    """
-    tokens, seconds = 0, 0.0
-    for log in logs:
-        for line in log.read_text().splitlines():
-            answer = json.loads(line)
-            if "latency_s" in answer:
-                tokens += answer["output_tokens"]
-                seconds += answer["latency_s"]
-    return concurrency * tokens / seconds
