@@ -57,7 +57,7 @@ def predict(
 
 
 def _mean(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
-    return mean(run[metric]["mean"] for run in runs)
+    return mean(float(run[metric]["mean"]) for run in runs)
 
 
 def _simulate(
