@@ -5,7 +5,9 @@ sequences. One is taken for good, the other until all requests wait; then they s
 """
 
 import asyncio
+import json
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,8 +27,6 @@ pytestmark = [
 REQUESTS = 24
 MIDDLEWARE = ("--middleware", "rankserve.vllm.ScoreMiddleware")
 SCHEDULER = ("--scheduler-cls", "rankserve.vllm.RankedScheduler")
-
-Send = Callable[[httpx2.AsyncClient, int], AsyncIterator[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +74,9 @@ async def stream(
 
 
 @asynccontextmanager
-async def client_of(server: VllmServer) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(address: str) -> AsyncIterator[httpx2.AsyncClient]:
     limits = httpx2.Limits(max_connections=None)
-    async with httpx2.AsyncClient(base_url=server.url, timeout=120, limits=limits) as client:
+    async with httpx2.AsyncClient(base_url=address, timeout=120, limits=limits) as client:
         yield client
 
 
@@ -109,6 +109,7 @@ async def order_of_first_tokens(
     bodies: Sequence[dict[str, Any]],
     *,
     path: str = "/v1/completions",
+    address: str = "",
     while_waiting: Callable[[list[asyncio.Task[None]]], Awaitable[None]] | None = None,
 ) -> list[int]:
     """The places in `bodies` in the order in which they got their first token.
@@ -117,10 +118,11 @@ async def order_of_first_tokens(
         server: an idle one.
         bodies: sent one after another, in this order, while the batch is full.
         path: where to.
+        address: of a proxy to send through.
         while_waiting: done once all of them wait.
     """
     order: list[int] = []
-    async with client_of(server) as client:
+    async with client_of(address or server.url) as client:
         blockers = [await begun(stream(client, body_of(1, max_tokens=4000))) for _ in range(2)]
 
         async def ask(place: int) -> None:
@@ -206,10 +208,80 @@ async def test_a_waiting_request_can_be_aborted(ranked: VllmServer) -> None:
     assert [words[place] for place in order] == left
 
 
-@pytest.mark.parametrize("seeds", [(1, 2, 3)])
-async def test_priority_mode_needs_no_scheduler_class(
-    model: Path, repository: Path, tmp_path: Path, seeds: Sequence[int]
+@asynccontextmanager
+async def proxy_before(server: VllmServer, *arguments: str) -> AsyncIterator[str]:
+    """`rankserve proxy` as a process; its address."""
+    program = ("-c", "from rankserve.cli.main import app; app()", "proxy", "--upstream", server.url)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *program, "--port", "0", "--json", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    listening = json.loads(await process.stdout.readline())
+    try:
+        yield f"http://{listening['address']}"
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_the_proxy_before_a_vllm_that_knows_nothing_of_us(
+    model: Path, repository: Path, tmp_path: Path
 ) -> None:
+    with running_vllm(model, tmp_path, "--scheduling-policy", "priority") as server:
+        ranker = ("--policy", "ranking", "--repository", str(repository))
+        async with proxy_before(server, *ranker) as address:
+            for seed in (1, 2, 3):
+                words = shuffled(seed)
+                bodies = [body_of(number) for number in words]
+                order = await order_of_first_tokens(server, bodies, address=address)
+                print(f"\nseed {seed}: sent {words}\n  first tokens {[words[place] for place in order]}")
+                assert [words[place] for place in order] == sorted(words)
+
+
+@pytest.mark.parametrize("scheduling", ["--async-scheduling", "--no-async-scheduling"])
+async def test_nothing_is_lost_when_kv_blocks_run_out(
+    model: Path, repository: Path, tmp_path: Path, scheduling: str
+) -> None:
+    """By the default policy, with every bound on; each request gets as many tokens as it asked for."""
+    room = ("--num-gpu-blocks-override", "24", "--max-model-len", "2048", scheduling)
+    with running_vllm(
+        model,
+        tmp_path,
+        *SCHEDULER,
+        *MIDDLEWARE,
+        *room,
+        max_sequences=4,
+        RANKSERVE_VLLM_REPOSITORY=str(repository),
+        RANKSERVE_VLLM_MAX_WAIT_MS="5000",
+        RANKSERVE_VLLM_STARVATION_THRESHOLD_STEPS="1000",
+        RANKSERVE_VLLM_TENANT_FROM="user",
+    ) as server:
+        draw = random.Random(7)
+        lengths = [draw.choice((20, 300, 1500)) for _ in range(24)]
+
+        async def ask(client: httpx2.AsyncClient, n: int) -> int:
+            await asyncio.sleep(n * 0.05)
+            body = body_of(1 + n % 9, max_tokens=lengths[n], user=f"tenant{n % 3}", stream=False)
+            if n % 7 == 6:
+                with pytest.raises(httpx2.ReadTimeout):
+                    await client.post("/v1/completions", json=body, timeout=0.2)
+                return lengths[n]
+            answer = (await client.post("/v1/completions", json=body)).json()
+            return int(answer["usage"]["completion_tokens"])
+
+        async with client_of(server.url) as client:
+            counts = await asyncio.gather(*(ask(client, n) for n in range(len(lengths))))
+        assert counts == lengths
+        preemptions = server.gauge("num_preemptions_total")
+        print(f"\n{scheduling}: {len(lengths)} requests, {preemptions:.0f} preemptions")
+        assert preemptions > 0
+        await until(lambda: server.gauge("num_requests_running") + server.gauge("num_requests_waiting") == 0)
+        printed = server.printed()
+    assert "RankServe orders the waiting requests: policy bounded_ranking" in printed
+    assert "Traceback" not in printed
+
+
+async def test_priority_mode_needs_no_scheduler_class(model: Path, repository: Path, tmp_path: Path) -> None:
     with running_vllm(
         model,
         tmp_path,
@@ -220,7 +292,7 @@ async def test_priority_mode_needs_no_scheduler_class(
         RANKSERVE_VLLM_POLICY="ranking",
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
-        for seed in seeds:
+        for seed in (1, 2, 3):
             words = shuffled(seed)
             # What clients say does not count here either.
             order = await order_of_first_tokens(

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx2
+from urllib.request import urlopen
 
 PYTHON = os.environ.get("VLLM_PYTHON", "")
 MODEL = "tiny"
@@ -34,8 +33,8 @@ names = dict(pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 fast.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\\n{% endfor %}"
 fast.save_pretrained(sys.argv[1])
-config = OPTConfig(vocab_size=len(vocabulary), hidden_size=64, ffn_dim=128, num_hidden_layers=2,
-                   num_attention_heads=4, word_embed_proj_dim=64, max_position_embeddings=4096,
+config = OPTConfig(vocab_size=len(vocabulary), hidden_size=128, ffn_dim=256, num_hidden_layers=2,
+                   num_attention_heads=2, word_embed_proj_dim=128, max_position_embeddings=4096,
                    pad_token_id=0, bos_token_id=1, eos_token_id=1)
 OPTForCausalLM(config).save_pretrained(sys.argv[1])
 """
@@ -68,7 +67,8 @@ class VllmServer:
 
     def gauge(self, name: str) -> float:
         """A figure of /metrics."""
-        lines = httpx2.get(f"{self.url}/metrics").text.splitlines()
+        with urlopen(f"{self.url}/metrics") as response:
+            lines = response.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"vllm:{name}{{"))
 
     def printed(self) -> str:
@@ -123,16 +123,20 @@ def running_vllm(
     """The same, once it answers."""
     with vllm_process(model, folder, *arguments, max_sequences=max_sequences, **variables) as server:
         deadline = time.monotonic() + _STARTS_WITHIN_S
-        while time.monotonic() < deadline:
-            if server.process.poll() is not None:
-                break
-            try:
-                if httpx2.get(f"{server.url}/health").status_code == 200:
-                    yield server
-                    return
-            except httpx2.TransportError:
-                time.sleep(0.5)
+        while time.monotonic() < deadline and server.process.poll() is None:
+            if _answers(server.url):
+                yield server
+                return
+            time.sleep(0.5)
         raise RuntimeError(f"vLLM did not start:\n{server.printed()[-4000:]}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/health") as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def _environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
@@ -145,6 +149,8 @@ def _environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
         "PYTHONPATH": python_path,
         "HF_HUB_OFFLINE": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        # Not all of them on the same core.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_NO_USAGE_STATS": "1",
         **variables,
     }

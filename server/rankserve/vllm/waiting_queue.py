@@ -28,7 +28,9 @@ class EngineRequest(Protocol):
     priority: int
     num_prompt_tokens: int
     max_tokens: int
-    sampling_params: Any
+
+    @property
+    def sampling_params(self) -> Any: ...
 
     @property
     def num_output_tokens(self) -> int: ...

@@ -5,6 +5,7 @@ import pytest
 
 import rankserve.vllm
 from rankserve.server.scheduling.policies import AgedRanking
+from rankserve.vllm.middleware import ScoreMiddleware
 from rankserve.vllm.settings import Mode, VllmSettings
 
 
@@ -56,9 +57,9 @@ def test_policies_that_cannot_be_are_refused() -> None:
 
 
 def test_the_package_has_what_vllm_looks_for_and_nothing_else() -> None:
-    assert rankserve.vllm.ScoreMiddleware.__name__ == "ScoreMiddleware"
+    assert rankserve.vllm.ScoreMiddleware is ScoreMiddleware
     with pytest.raises(AttributeError, match="no attribute 'Scheduler'"):
-        _ = rankserve.vllm.Scheduler  # type: ignore[attr-defined]
+        _ = rankserve.vllm.Scheduler
 
 
 def test_the_engine_needs_no_ranker() -> None:
