@@ -55,7 +55,9 @@ class Door:
         self.script: Callable[[RequestSpec, EventStream], None] = self._answer
         self.refusal: RequestError | None = None
         self.state = State.SERVING
-        self.engine = SimpleNamespace(name=ENGINE, capacity=SimpleNamespace(max_model_len=8192))
+        self.engine = SimpleNamespace(
+            name=ENGINE, models=(ENGINE,), capacity=SimpleNamespace(max_model_len=8192)
+        )
         self.journal = SimpleNamespace(keeps=False)
         self.refusals: list[RequestError] = []
         self.stats = SimpleNamespace(open_streams=0, slow_clients=0)

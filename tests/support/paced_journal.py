@@ -57,6 +57,10 @@ class IdleEngine:
         )
         self.wakes = 0
 
+    @property
+    def models(self) -> tuple[str]:
+        return (self.name,)
+
     def count_tokens(self, prompt: str) -> int:
         return len(prompt)
 

@@ -7,6 +7,7 @@ from rankserve.cli.collect import collect
 from rankserve.cli.demo import demo
 from rankserve.cli.evaluate import evaluate
 from rankserve.cli.export import export
+from rankserve.cli.fake_engine import fake_engine
 from rankserve.cli.health import health
 from rankserve.cli.load import load
 from rankserve.cli.models import models_app
@@ -36,4 +37,5 @@ app.add_typer(admin_app, name="admin")
 app.command()(load)
 app.command()(simulate)
 app.command()(report)
+app.command()(fake_engine)
 app.add_typer(profile_app, name="profile")

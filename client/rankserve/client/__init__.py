@@ -30,6 +30,7 @@ from rankserve.client._options import RequestOptions
 from rankserve.client._resilient import AsyncResilientSubmitStream
 from rankserve.client._server_types import (
     Activation,
+    EndpointStats,
     PolicyChange,
     PromptScore,
     RankerAccuracy,
@@ -73,6 +74,7 @@ __all__ = [
     "ConnectionFailed",
     "DeadlineExceeded",
     "Draining",
+    "EndpointStats",
     "Event",
     "Failed",
     "FailedPrecondition",

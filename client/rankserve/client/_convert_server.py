@@ -6,6 +6,7 @@ from datetime import UTC
 from rankserve.client._convert import REQUEST_STATES
 from rankserve.client._server_types import (
     Activation,
+    EndpointStats,
     PolicyChange,
     PromptScore,
     RankerAccuracy,
@@ -24,7 +25,8 @@ SERVER_STATES = {
     scheduler_pb2.SERVER_STATE_DRAINING: ServerState.DRAINING,
     scheduler_pb2.SERVER_STATE_FAILED: ServerState.FAILED,
 }
-STATS_NUMBERS = [field.name for field in fields(Stats) if field.name not in ("state", "ranker_accuracy")]
+_NOT_NUMBERS = ("state", "ranker_accuracy", "endpoints")
+STATS_NUMBERS = [field.name for field in fields(Stats) if field.name not in _NOT_NUMBERS]
 
 
 def stats_from_proto(response: scheduler_pb2.GetStatsResponse) -> Stats:
@@ -39,6 +41,19 @@ def stats_from_proto(response: scheduler_pb2.GetStatsResponse) -> Stats:
                 accuracy.requests,
             )
             for accuracy in response.ranker_accuracy
+        ),
+        endpoints=tuple(
+            EndpointStats(
+                endpoint.url,
+                endpoint.model,
+                endpoint.circuit,
+                endpoint.in_flight,
+                endpoint.limit,
+                running=endpoint.running if endpoint.HasField("running") else None,
+                waiting=endpoint.waiting if endpoint.HasField("waiting") else None,
+                kv_usage=endpoint.kv_usage if endpoint.HasField("kv_usage") else None,
+            )
+            for endpoint in response.endpoints
         ),
     )
 

@@ -27,6 +27,30 @@ class RankerAccuracy:
 
 
 @dataclass(slots=True, frozen=True)
+class EndpointStats:
+    """One of the servers that a real engine drives; what it does not say of itself is None.
+
+    Attributes:
+        url: its base URL.
+        model: the model it answers with; empty until it has said so.
+        circuit: ``"closed"`` while it serves, ``"open"`` while it does not, ``"half_open"`` while one request
+            finds out.
+        in_flight, limit: requests it has from this server, and the most it is given.
+        running, waiting: requests in its batch and behind it, from everybody.
+        kv_usage: the part of its KV cache that is in use.
+    """
+
+    url: str
+    model: str
+    circuit: str
+    in_flight: int
+    limit: int
+    running: int | None
+    waiting: int | None
+    kv_usage: float | None
+
+
+@dataclass(slots=True, frozen=True)
 class RequestSummary:
     """A request in a list: who asked, where it is, and its tokens so far. ``accept_time`` is UTC."""
 
@@ -64,6 +88,7 @@ class Stats:
         recovered_total: requests taken over from a journal when the server started.
         ranker_detail: why requests get neutral scores; empty if nothing is wrong.
         ranker_accuracy: how well each ranker version ordered what finished lately.
+        endpoints: the servers that a real engine drives.
     """
 
     policy: str
@@ -101,6 +126,7 @@ class Stats:
     recovered_total: int
     ranker_detail: str
     ranker_accuracy: tuple[RankerAccuracy, ...]
+    endpoints: tuple[EndpointStats, ...]
 
 
 @dataclass(slots=True, frozen=True)

@@ -895,6 +895,60 @@ class RankerAccuracy(google.protobuf.message.Message):
 global___RankerAccuracy = RankerAccuracy
 
 @typing.final
+class EndpointStats(google.protobuf.message.Message):
+    """One of the servers that a real engine drives."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    URL_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    CIRCUIT_FIELD_NUMBER: builtins.int
+    IN_FLIGHT_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    KV_USAGE_FIELD_NUMBER: builtins.int
+    url: builtins.str
+    """Base URL."""
+    model: builtins.str
+    """The model it answers with, as it calls it; empty until it has said so."""
+    circuit: builtins.str
+    """Its circuit breaker: "closed", while it serves; "open", while it does not; "half_open", while one request
+    finds out whether it serves again.
+    """
+    in_flight: builtins.int
+    """Requests that it has from this server."""
+    limit: builtins.int
+    """The most that it is given at a time, by setting or learned."""
+    running: builtins.int
+    """What it says of itself: requests in its batch and behind it, from everybody. Absent if it does not say."""
+    waiting: builtins.int
+    kv_usage: builtins.float
+    """The part of its KV cache that is in use, 0 to 1. Absent if it does not say."""
+    def __init__(
+        self,
+        *,
+        url: builtins.str = ...,
+        model: builtins.str = ...,
+        circuit: builtins.str = ...,
+        in_flight: builtins.int = ...,
+        limit: builtins.int = ...,
+        running: builtins.int | None = ...,
+        waiting: builtins.int | None = ...,
+        kv_usage: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_kv_usage", b"_kv_usage", "_running", b"_running", "_waiting", b"_waiting", "kv_usage", b"kv_usage", "running", b"running", "waiting", b"waiting"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_kv_usage", b"_kv_usage", "_running", b"_running", "_waiting", b"_waiting", "circuit", b"circuit", "in_flight", b"in_flight", "kv_usage", b"kv_usage", "limit", b"limit", "model", b"model", "running", b"running", "url", b"url", "waiting", b"waiting"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_kv_usage", b"_kv_usage"]) -> typing.Literal["kv_usage"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_running", b"_running"]) -> typing.Literal["running"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_waiting", b"_waiting"]) -> typing.Literal["waiting"] | None: ...
+
+global___EndpointStats = EndpointStats
+
+@typing.final
 class GetStatsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -933,6 +987,7 @@ class GetStatsResponse(google.protobuf.message.Message):
     RECOVERED_TOTAL_FIELD_NUMBER: builtins.int
     RANKER_DETAIL_FIELD_NUMBER: builtins.int
     RANKER_ACCURACY_FIELD_NUMBER: builtins.int
+    ENDPOINTS_FIELD_NUMBER: builtins.int
     policy: builtins.str
     ranker_version: builtins.str
     engine: builtins.str
@@ -983,6 +1038,10 @@ class GetStatsResponse(google.protobuf.message.Message):
     """Empty as long as nothing is wrong with the ranker: why requests get neutral scores."""
     @property
     def ranker_accuracy(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RankerAccuracy]: ...
+    @property
+    def endpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EndpointStats]:
+        """Empty for engines that are part of the server."""
+
     def __init__(
         self,
         *,
@@ -1021,7 +1080,8 @@ class GetStatsResponse(google.protobuf.message.Message):
         recovered_total: builtins.int = ...,
         ranker_detail: builtins.str = ...,
         ranker_accuracy: collections.abc.Iterable[global___RankerAccuracy] | None = ...,
+        endpoints: collections.abc.Iterable[global___EndpointStats] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accepted_total", b"accepted_total", "cancelled_total", b"cancelled_total", "engine", b"engine", "engine_lag", b"engine_lag", "expired_total", b"expired_total", "failed_total", b"failed_total", "finished_total", b"finished_total", "journal_live", b"journal_live", "journal_retained", b"journal_retained", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_batched_tokens", b"max_batched_tokens", "max_sequences", b"max_sequences", "neutral_scores_total", b"neutral_scores_total", "open_streams", b"open_streams", "output_tokens_total", b"output_tokens_total", "policy", b"policy", "preemptions_total", b"preemptions_total", "promotions_total", b"promotions_total", "ranker_accuracy", b"ranker_accuracy", "ranker_detail", b"ranker_detail", "ranker_version", b"ranker_version", "recovered_total", b"recovered_total", "refused_total", b"refused_total", "running", b"running", "scoring", b"scoring", "shed_total", b"shed_total", "slow_clients_total", b"slow_clients_total", "state", b"state", "state_detail", b"state_detail", "steps_total", b"steps_total", "time_scale", b"time_scale", "uptime_s", b"uptime_s", "waiting", b"waiting", "waiting_bytes", b"waiting_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted_total", b"accepted_total", "cancelled_total", b"cancelled_total", "endpoints", b"endpoints", "engine", b"engine", "engine_lag", b"engine_lag", "expired_total", b"expired_total", "failed_total", b"failed_total", "finished_total", b"finished_total", "journal_live", b"journal_live", "journal_retained", b"journal_retained", "kv_blocks_total", b"kv_blocks_total", "kv_blocks_used", b"kv_blocks_used", "max_batched_tokens", b"max_batched_tokens", "max_sequences", b"max_sequences", "neutral_scores_total", b"neutral_scores_total", "open_streams", b"open_streams", "output_tokens_total", b"output_tokens_total", "policy", b"policy", "preemptions_total", b"preemptions_total", "promotions_total", b"promotions_total", "ranker_accuracy", b"ranker_accuracy", "ranker_detail", b"ranker_detail", "ranker_version", b"ranker_version", "recovered_total", b"recovered_total", "refused_total", b"refused_total", "running", b"running", "scoring", b"scoring", "shed_total", b"shed_total", "slow_clients_total", b"slow_clients_total", "state", b"state", "state_detail", b"state_detail", "steps_total", b"steps_total", "time_scale", b"time_scale", "uptime_s", b"uptime_s", "waiting", b"waiting", "waiting_bytes", b"waiting_bytes"]) -> None: ...
 
 global___GetStatsResponse = GetStatsResponse

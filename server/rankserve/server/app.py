@@ -43,7 +43,7 @@ from rankserve.server.rpc.ranker_service import RankerService
 from rankserve.server.rpc.scheduler_service import SchedulerService
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import from_body
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.by_model import Schedulers
 from rankserve.server.settings import ServerSettings
 from rankserve.v1 import admin_pb2, ranker_pb2, scheduler_pb2
 from rankserve.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
@@ -63,6 +63,8 @@ SERVICES = (
     scheduler_pb2.DESCRIPTOR.services_by_name["SchedulerService"].full_name,
     ranker_pb2.DESCRIPTOR.services_by_name["RankerService"].full_name,
 )
+# In histograms of tokens, for engines that do not say how much they take.
+_LONGEST_SHOWN = 1 << 18
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -98,16 +100,17 @@ class _Server:
         self._settings = settings
         self._access = Access(settings)
         self._engine = make_engine(settings.engine, engine_settings(settings))
-        policy = make_policy_of(settings, settings.policy)
-        self._scheduler = Scheduler(policy, scheduler_settings(settings, self._engine))
         self._ranker = Ranker(model_repository(settings), ranker_settings(settings))
         self._tau = LiveTau(settings.tau_window)
-        self._operations = Operations(self._engine.capacity.max_model_len)
-        self._tracing = _make_tracing(settings, self._engine.name)
 
     async def load(self) -> None:
-        """What takes time: the ranker, and the journal."""
+        """What takes time: the engine, the ranker and the journal."""
         settings = self._settings
+        await self._engine.prepare()
+        policy = make_policy_of(settings, settings.policy)
+        self._scheduler = Schedulers(policy, scheduler_settings(settings, self._engine))
+        self._operations = Operations(min(self._engine.capacity.max_model_len, _LONGEST_SHOWN))
+        self._tracing = _make_tracing(settings, self._engine.name)
         loaded = await load_ranker(settings, self._ranker)
         check_policy_fits(self._scheduler.policy, self._scheduler.settings, loaded)
         store = None if settings.journal is None else await asyncio.to_thread(JournalStore, settings.journal)

@@ -60,6 +60,13 @@ def engine_settings(settings: ServerSettings) -> EngineSettings:
         swaps=settings.preemption == "swap",
         time_scale=settings.time_scale,
         seed=settings.seed,
+        endpoint_urls=settings.engine_url,
+        endpoint_file=settings.engine_file,
+        model=settings.engine_model,
+        dialect=settings.engine_dialect,
+        engine_priority=settings.engine_priority,
+        api_key_file=settings.engine_api_key_file,
+        endpoint_timeout_s=settings.engine_timeout_s,
     )
 
 

@@ -6,6 +6,7 @@ goes through the journal first (`_tell`), which without one means at once.
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,9 +40,9 @@ from rankserve.server.outcomes import finished
 from rankserve.server.ranking.ranker import PromptScore, Ranker
 from rankserve.server.requests import LiveRequest, RequestRegistry, RequestSpec
 from rankserve.server.scheduling.budget import EngineRoom
+from rankserve.server.scheduling.by_model import AnyScheduler
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase, Request
-from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.server.settings import ServerSettings
 from rankserve.server.shedding import Shedding
 from rankserve.server.start_rate import StartRate
@@ -88,7 +89,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: AnyScheduler,
         engine: Engine,
         ranker: Ranker,
         settings: ServerSettings,
@@ -123,7 +124,7 @@ class Dispatcher:
         self._observers = Observers(observers)
         self._clock = clock
         self._wall_clock = wall_clock
-        self._start_rate = StartRate()
+        self._start_rates: defaultdict[str, StartRate] = defaultdict(StartRate)
         self._deadlines = DeadlineTimer(scheduler.next_deadline_s, clock, self._expire)
         self._forgetting = Repeated(_FORGET_INTERVAL_S, self._forget)
         self._nothing_live = asyncio.Event()
@@ -330,19 +331,21 @@ class Dispatcher:
         plan = self.scheduler.plan(now_s, room)
         for request in plan.evicted:
             self.admission.enters(self.registry.live[request.id].spec)
+        start_rate = self._start_rates[room.model]
         assignments = []
         for request in plan.started:
             live = self.registry.live[request.id]
-            resumes = live.answer.whole() if request.output_tokens and not request.preemptions else ""
-            assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling, resumes))
+            key = -math.inf if request.promotions else self.scheduler.policy.key_at(request, now_s)
+            answer = live.answer.whole() if request.output_tokens else ""
+            assignments.append(Assignment(request, live.spec.prompt, live.spec.sampling, answer, key))
             self.admission.leaves(live.spec)
-            self._start_rate.started(now_s)
+            start_rate.started(now_s)
             if live.scheduled_s is None:
                 live.scheduled_s = now_s
             self._tell_queued(live)
             self._observers.started(live)
-        if not self.scheduler.waiting:
-            self._start_rate.queue_empty()
+        if not self.scheduler.waiting_for(room.model):
+            start_rate.queue_empty()
         return StepPlan(assignments, plan.evicted)
 
     def select_victim(self) -> Request | None:
@@ -355,6 +358,8 @@ class Dispatcher:
         now_s = self._clock()
         told: list[tuple[LiveRequest, int, int, str]] = []
         for new in tokens:
+            if not new.count:
+                continue
             live = self.registry.live[new.request.id]
             if live.first_token_s is None:
                 live.first_token_s = now_s
@@ -372,10 +377,21 @@ class Dispatcher:
             self.journal.then(lambda: tell_tokens(told))
         for new in tokens:
             if new.finished:
+                new.request.prompt_tokens = new.input_tokens or new.request.prompt_tokens
                 self._finish(self.registry.live[new.request.id], new.finished)
 
     def step_done(self) -> None:
         self.scheduler.step_done()
+
+    def returned(self, request: Request) -> None:
+        live = self.registry.live[request.id]
+        self.admission.enters(live.spec)
+        self.scheduler.put_back(request)
+        log.info("request_returned", request_id=request.id, restarts=request.restarts)
+        self.engine.wake()
+
+    def failed(self, request: Request, error: RequestError) -> None:
+        self._fail(self.registry.live[request.id], error)
 
     # How a request moves on
 
@@ -405,6 +421,7 @@ class Dispatcher:
             max_tokens=self.limits.max_tokens(spec, input_tokens),
             priority=spec.priority,
             tenant=spec.tenant,
+            model=self.limits.model(spec),
             deadline_s=now_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
             replay_output_tokens=spec.replay_output_tokens,
         )
@@ -470,13 +487,13 @@ class Dispatcher:
             live.score,
             live.ranker_version,
             place,
-            self._estimated_wait_s(place) if waits else 0.0,
+            self._estimated_wait_s(live.request.model, place) if waits else 0.0,
         )
 
-    def _estimated_wait_s(self, place: int) -> float | None:
+    def _estimated_wait_s(self, model: str, place: int) -> float | None:
         if place == 0 and self._free_slots():
             return 0.0
-        return self._start_rate.wait_s(place, self._clock())
+        return self._start_rates[model].wait_s(place, self._clock())
 
     def _free_slots(self) -> int:
         if self.paused or self.journal.failure:
@@ -484,7 +501,7 @@ class Dispatcher:
         return max(0, self.engine.capacity.max_sequences - self.scheduler.running)
 
     def _retry_after_s(self) -> float:
-        return self._start_rate.retry_after_s(self._settings.max_waiting, self._clock())
+        return self._start_rates[""].retry_after_s(self._settings.max_waiting, self._clock())
 
     def _finish(self, live: LiveRequest, reason: str) -> None:
         self.counters.finished += 1

@@ -1,6 +1,6 @@
 """What the engine can serve, and what a request takes of it."""
 
-from rankserve.server.engines.contract import Engine
+from rankserve.server.engines.contract import Engine, text_of
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.requests import RequestSpec
 
@@ -19,18 +19,27 @@ class EngineLimits:
 
     def input_tokens(self, spec: RequestSpec) -> int:
         """The prompt's length; recorded, or counted."""
-        return spec.replay_input_tokens or self._engine.count_tokens(spec.prompt)
+        return spec.replay_input_tokens or self._engine.count_tokens(text_of(spec.prompt))
 
     def max_tokens(self, spec: RequestSpec, input_tokens: int) -> int:
         """The longest answer that a request may get."""
         longest = self._engine.capacity.max_model_len - input_tokens
-        return spec.max_tokens or min(self._default_max_tokens, longest)
+        return spec.max_tokens or max(1, min(self._default_max_tokens, longest))
+
+    def model(self, spec: RequestSpec) -> str:
+        """Whose queue it waits in; see `Request.model`."""
+        return "" if spec.model in ("", self._engine.name, *self._engine.models[:1]) else spec.model
 
     def check(self, spec: RequestSpec, produced: int = 0) -> None:
         """Raises InvalidRequest if the engine can never serve it, with so many tokens of the answer there."""
-        if spec.model not in ("", self._engine.name):
-            raise InvalidRequest("model", f"this server drives {self._engine.name!r}; or leave it empty")
-        longest = self._engine.capacity.max_model_len
+        models = self._engine.models
+        if spec.model not in ("", self._engine.name, *models):
+            served = " or ".join(map(repr, models))
+            raise InvalidRequest("model", f"this server drives {served}; or leave it empty")
+        capacity = self._engine.capacity
+        if not capacity.counts_tokens:
+            return
+        longest = capacity.max_model_len
         input_tokens = self.input_tokens(spec)
         output_tokens = max(spec.max_tokens or 1, produced + 1)
         if input_tokens + output_tokens > longest:

@@ -19,6 +19,8 @@ RequestError
 ├── AnswerLost              a restart lost what its answer went on from
 ├── JournalFailed           nothing can be recorded, so nothing is accepted
 ├── EngineFailed            the LLM is gone, and nothing is accepted
+├── EngineRefused           the LLM will not answer this request
+├── EngineLost              the LLM was lost amid the answer
 └── InternalFailure         a fault of the server; its log says which
 """
 
@@ -131,6 +133,18 @@ class JournalFailed(RequestError):  # noqa: N818
 class EngineFailed(RequestError):  # noqa: N818
     def __init__(self) -> None:
         super().__init__("the server has lost its LLM; submit the request elsewhere")
+
+
+class EngineRefused(RequestError):  # noqa: N818
+    """The LLM says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the LLM refused it: {reason}")
+
+
+class EngineLost(RequestError):  # noqa: N818
+    def __init__(self) -> None:
+        super().__init__("the LLM was lost amid the answer, and no other can go on with it; send it again")
 
 
 class InternalFailure(RequestError):  # noqa: N818

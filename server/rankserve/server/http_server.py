@@ -20,7 +20,7 @@ class _Config(uvicorn.Config):
     on_slow_client: Callable[[], None]
 
 
-class _Protocol(H11Protocol):
+class HttpConnection(H11Protocol):
     """A connection, cut when its client does not read or never asks; uvicorn would wait forever."""
 
     config: _Config
@@ -88,6 +88,7 @@ class HttpServer:
         client_ca_file: whose certificates callers must have; None asks for none.
         slow_client_s: how long a client may read nothing of what it is sent before its connection is cut.
         on_slow_client: called when one is.
+        connection: what makes a connection.
 
     Raises:
         OSError: the address cannot be bound.
@@ -104,6 +105,7 @@ class HttpServer:
         client_ca_file: str | None = None,
         slow_client_s: float = 30.0,
         on_slow_client: Callable[[], None] = lambda: None,
+        connection: type[HttpConnection] = HttpConnection,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family)
@@ -123,7 +125,7 @@ class HttpServer:
             ssl_ca_certs=client_ca_file,
             ssl_cert_reqs=2 if client_ca_file else 0,
             timeout_graceful_shutdown=5,
-            http=_Protocol,
+            http=connection,
         )
         self.config.slow_client_s = slow_client_s
         self.config.on_slow_client = on_slow_client

@@ -10,18 +10,13 @@ from rankserve.server.ranking.ranker import LoadedVersion, PromptScore
 from rankserve.server.requests import LiveRequest
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase
-from rankserve.server.scheduling.scheduler import Scheduler, SchedulerSettings, needs_expected_tokens
+from rankserve.server.scheduling.scheduler import SchedulerSettings, needs_expected_tokens
 
 log = structlog.get_logger(__name__)
 
 # Requests that may remain without a score of the new version when the swap happens.
 _FEW = 32
 _CHUNK = 512
-
-
-def check_fit(scheduler: Scheduler, loaded: LoadedVersion) -> None:
-    """Raises RankerVersionError if the scheduler needs what the version does not have."""
-    check_policy_fits(scheduler.policy, scheduler.settings, loaded)
 
 
 def check_policy_fits(policy: Policy, settings: SchedulerSettings, loaded: LoadedVersion | None) -> None:
@@ -61,7 +56,8 @@ class RankerSwap:
         async with self._lock:
             loaded = await self._dispatcher.ranker.take_ready(name, version)
             try:
-                check_fit(self._dispatcher.scheduler, loaded)
+                scheduler = self._dispatcher.scheduler
+                check_policy_fits(scheduler.policy, scheduler.settings, loaded)
                 scores = await self._score_live(loaded)
             except BaseException:
                 await loaded.aclose()

@@ -76,6 +76,7 @@ def _unfinished(
         max_tokens=max(dispatcher.limits.max_tokens(spec, input_tokens), answer.tokens + 1),
         priority=spec.priority,
         tenant=spec.tenant,
+        model=dispatcher.limits.model(spec),
         deadline_s=arrival_s + spec.deadline_ms / 1000 if spec.deadline_ms else None,
         replay_output_tokens=spec.replay_output_tokens,
         output_tokens=answer.tokens,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from rankserve.server.answer import AnswerText
-from rankserve.server.engines.contract import Sampling
+from rankserve.server.engines.contract import Prompt, Sampling
 from rankserve.server.errors import (
     RequestIdInUse,
     RequestNotFound,
@@ -42,7 +42,7 @@ class RequestSpec:
     id: str
     fingerprint: bytes
     size_bytes: int
-    prompt: str
+    prompt: Prompt
     ranking_text: str
     model: str = ""
     max_tokens: int | None = None

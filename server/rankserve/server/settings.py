@@ -66,6 +66,13 @@ class ServerSettings(BaseSettings):
 
     engine: str = _setting("engine")
     profile: str = _setting("profile")
+    engine_url: str = _setting("engine_url", max_length=65_536)
+    engine_file: Path | None = _setting("engine_file")
+    engine_model: str = _setting("engine_model", max_length=256)
+    engine_dialect: Literal["", "vllm", "sglang", "llama.cpp", "openai"] = _setting("engine_dialect")
+    engine_priority: Literal["off", "lower-first", "higher-first"] = _setting("engine_priority")
+    engine_api_key_file: Path | None = _setting("engine_api_key_file")
+    engine_timeout_s: float = _setting("engine_timeout_s", gt=0, le=_DAY_S)
     max_sequences: int | None = _setting("max_sequences", ge=1)
     max_batched_tokens: int | None = _setting("max_batched_tokens", ge=1)
     kv_blocks: int | None = _setting("kv_blocks", ge=1)

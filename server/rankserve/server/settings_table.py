@@ -198,7 +198,50 @@ SETTINGS = {
         "CPUExecutionProvider",
         "ONNX Runtime provider, e.g. CUDAExecutionProvider; refused if not to be had.",
     ),
-    "engine": Setting(Topic.ENGINE, "NAME", "simulated", "The engine to drive."),
+    "engine": Setting(
+        Topic.ENGINE,
+        "NAME",
+        "simulated",
+        "The engine to drive: simulated, or openai, which is any LLM behind the OpenAI API.",
+    ),
+    "engine_url": Setting(
+        Topic.ENGINE,
+        "URL",
+        "",
+        "Where LLMs serve the OpenAI API, like http://127.0.0.1:8000/v1; several with commas between.",
+    ),
+    "engine_file": Setting(
+        Topic.ENGINE,
+        "FILE",
+        None,
+        "TOML file of endpoints, with a weight, a limit and a model for each; read again when it changes.",
+    ),
+    "engine_model": Setting(
+        Topic.ENGINE, "NAME", "", "The model to ask the LLM's server for.", unset="the first it has"
+    ),
+    "engine_dialect": Setting(
+        Topic.ENGINE,
+        "vllm|sglang|llama.cpp|openai",
+        "",
+        "What the LLM's server can do beyond the OpenAI API.",
+        unset="what it says it is",
+    ),
+    "engine_priority": Setting(
+        Topic.ENGINE,
+        "off|lower-first|higher-first",
+        "off",
+        "How the LLM's server orders its own queue by priority, where it was started to do so: vLLM takes the"
+        " lower first, SGLang the higher. vLLM refuses priorities if it was not.",
+    ),
+    "engine_api_key_file": Setting(
+        Topic.ENGINE, "FILE", None, "File that holds the API key for the LLM's server."
+    ),
+    "engine_timeout_s": Setting(
+        Topic.ENGINE,
+        "SECONDS",
+        300.0,
+        "Silence of the LLM's server after which an answer is taken for lost.",
+    ),
     "profile": Setting(
         Topic.ENGINE,
         "NAME",
@@ -208,7 +251,11 @@ SETTINGS = {
         unset="a100-llama3-8b",
     ),
     "max_sequences": Setting(
-        Topic.ENGINE, "SEQUENCES", None, "Batch cap in sequences.", unset="the profile's"
+        Topic.ENGINE,
+        "SEQUENCES",
+        None,
+        "Batch cap in sequences; of real LLMs the most requests in flight at one endpoint.",
+        unset="the profile's; learned, of real LLMs",
     ),
     "max_batched_tokens": Setting(
         Topic.ENGINE, "TOKENS", None, "Batch cap in tokens for one step.", unset="the profile's"

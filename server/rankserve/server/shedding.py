@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from rankserve.server.admission import Admission
 from rankserve.server.requests import RequestSpec
+from rankserve.server.scheduling.by_model import AnyScheduler
 from rankserve.server.scheduling.request import Request
-from rankserve.server.scheduling.scheduler import Scheduler
 
 
 class Shedding:
@@ -19,7 +19,7 @@ class Shedding:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: AnyScheduler,
         admission: Admission,
         spec_of: Callable[[Request], RequestSpec],
         drop: Callable[[Request], None],

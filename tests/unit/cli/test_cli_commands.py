@@ -24,6 +24,7 @@ COMMANDS = (
     "simulate",
     "report",
     "collect",
+    "fake-engine",
 )
 
 
@@ -66,6 +67,7 @@ def test_help_needs_none_of_the_extras() -> None:
             "httpx2",
             "collect",
         ),
+        (["fake-engine", "--port", "0"], "uvicorn", "server"),
         (["export", ".", "--repository", ".", "--name", "n"], "onnx", "exporter"),
     ],
 )

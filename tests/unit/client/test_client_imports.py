@@ -23,6 +23,7 @@ def test_the_public_names_are_pinned() -> None:
         "ConnectionFailed",
         "DeadlineExceeded",
         "Draining",
+        "EndpointStats",
         "Event",
         "Failed",
         "FailedPrecondition",

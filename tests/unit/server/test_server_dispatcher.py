@@ -49,6 +49,7 @@ class PacedRanker:
 
 class IdleEngine:
     name = "idle"
+    models = ("idle",)
     time_scale = 1.0
     capacity = EngineCapacity(max_sequences=1, max_batched_tokens=2048, max_model_len=4096, kv_blocks=1000)
 

@@ -126,7 +126,7 @@ async def test_what_is_written_is_sent_at_once() -> None:
     application = Application()
     delays: list[int] = []
 
-    class Spy(http_server._Protocol):
+    class Spy(http_server.HttpConnection):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             accepted = transport.get_extra_info("socket")

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import structlog
 
-from rankserve.server.access.watched_files import WatchedFiles, warn_if_others_read
+from rankserve.server.watched_files import WatchedFiles, warn_if_others_read
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What gRPC, asyncio and uvicorn say, without the values they say it of.
+"""What gRPC, asyncio, uvicorn and httpx2 say, without the values they say it of.
 
 They print exceptions whole, and metadata that they cannot decode; either may hold a token or a prompt.
 """
@@ -14,7 +14,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_LIBRARIES = ("grpc", "asyncio", "uvicorn")
+_LIBRARIES = ("grpc", "asyncio", "uvicorn", "httpx2", "httpcore2")
 
 
 class _WithoutValues(logging.Handler):

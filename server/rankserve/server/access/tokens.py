@@ -8,8 +8,8 @@ import structlog
 
 from rankserve.server.access.principal import Principal
 from rankserve.server.access.token_file import TokenFile, TokenFileError, read_token_file
-from rankserve.server.access.watched_files import WatchedFiles, warn_if_others_read
 from rankserve.server.admission import WaitingLimits
+from rankserve.server.watched_files import WatchedFiles, warn_if_others_read
 
 log = structlog.get_logger(__name__)
 

@@ -9,8 +9,10 @@ point group ``rankserve.engines``: a callable that takes an `EngineSettings` and
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Protocol
 
+from rankserve.server.errors import RequestError
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.request import Request
 
@@ -29,6 +31,13 @@ class EngineSettings:
         swaps: whether preempted requests keep their KV cache on the host; else they recompute it.
         time_scale: simulated seconds per wall-clock second.
         seed: of the engine's own draws.
+        endpoint_urls: of servers of the OpenAI API, with commas between.
+        endpoint_file: says which there are, instead.
+        model: as they call it; empty for their first.
+        dialect: what they can do beyond that API; empty for what they say they are.
+        engine_priority: how their own queues order by priority: "off", "lower-first", "higher-first".
+        api_key_file: holds the key they want.
+        endpoint_timeout_s: silence after which an answer counts as lost.
     """
 
     profile: str = ""
@@ -38,6 +47,27 @@ class EngineSettings:
     swaps: bool = False
     time_scale: float = 1.0
     seed: int = 0
+    endpoint_urls: str = ""
+    endpoint_file: Path | None = None
+    model: str = ""
+    dialect: str = ""
+    engine_priority: str = "off"
+    api_key_file: Path | None = None
+    endpoint_timeout_s: float = 300.0
+
+
+@dataclass(slots=True, frozen=True)
+class EndpointState:
+    """One of the servers that an engine drives, as `EndpointStats` tells it; None is what it does not say."""
+
+    url: str
+    model: str
+    circuit: str
+    in_flight: int
+    limit: int
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,6 +82,7 @@ class EngineCapacity:
         block_size: tokens a KV block holds.
         steps: whether it reports every step, so that starvation can be counted in steps.
         preempts: whether it can drop a running request and resume it later.
+        counts_tokens: whether its `count_tokens` is exact; else it refuses by itself what is too long.
         resumes: whether it can go on with an answer that it is given the beginning of.
         restart_steps_per_token: time to bring back one token's KV after that, in decode steps.
     """
@@ -64,6 +95,7 @@ class EngineCapacity:
     steps: bool = True
     preempts: bool = False
     resumes: bool = False
+    counts_tokens: bool = True
     restart_steps_per_token: float = 0.0
 
 
@@ -78,17 +110,41 @@ class Sampling:
 
 
 @dataclass(slots=True, frozen=True)
+class ChatMessage:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+# Text to complete, or a chat to go on with.
+Prompt = str | tuple[ChatMessage, ...]
+
+
+def text_of(prompt: Prompt) -> str:
+    """A prompt as one text."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+@dataclass(slots=True, frozen=True)
 class Assignment:
     """A request to start, and what the engine is to answer: the scheduler sees no prompts.
 
-    `answer` is what an earlier process of the server got of the answer: `request.output_tokens` tokens that
-    the engine has never seen, and goes on from. Only for engines whose capacity says `resumes`.
+    Attributes:
+        request: the scheduler's view of it.
+        prompt: what to answer.
+        sampling: how.
+        answer: the text of `request.output_tokens` tokens that clients have already: it goes on from there.
+        key: its place in the order; smaller is sooner, minus infinity if it had waited for too long.
     """
 
     request: Request
-    prompt: str
+    prompt: Prompt
     sampling: Sampling
     answer: str = ""
+    key: float = 0.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -106,12 +162,21 @@ class StepPlan:
 
 @dataclass(slots=True, frozen=True)
 class TokensProduced:
-    """New tokens of one request. `finished` is "stop", "length", or "" if the answer goes on."""
+    """New tokens of one request, which `request.output_tokens` counts already.
+
+    Attributes:
+        request: whose.
+        count: how many; 0 only at the end.
+        text: of all of them.
+        finished: "stop", "length", or "" if the answer goes on.
+        input_tokens: at the end, the prompt's length as the LLM counted it; 0 if that is not known.
+    """
 
     request: Request
     count: int
     text: str
     finished: str = ""
+    input_tokens: int = 0
 
 
 class EngineHost(Protocol):
@@ -133,6 +198,14 @@ class EngineHost(Protocol):
         """A step was executed; called after `produced`, by engines whose capacity says `steps`."""
         ...
 
+    def returned(self, request: Request) -> None:
+        """A started request was lost and can be started again: it goes back to its place in the queue."""
+        ...
+
+    def failed(self, request: Request, error: RequestError) -> None:
+        """A started request was lost for good."""
+        ...
+
 
 class Engine(Protocol):
     """One LLM, simulated or real."""
@@ -144,7 +217,12 @@ class Engine(Protocol):
 
     @property
     def capacity(self) -> EngineCapacity:
-        """Does not change; asked for often."""
+        """What it can hold at the moment; asked for often."""
+        ...
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Whom clients may ask for, each with a queue of its own; the first answers who asks for nobody."""
         ...
 
     @property
@@ -160,8 +238,16 @@ class Engine(Protocol):
         """How far it fell behind its own clock, as a fraction of its busy time; 0 for real engines."""
         ...
 
+    def endpoint_states(self) -> Sequence[EndpointState]:
+        """The servers it drives; none if it is part of this one."""
+        ...
+
     def count_tokens(self, prompt: str) -> int:
         """The prompt's length in this engine's tokens, at least 1."""
+        ...
+
+    async def prepare(self) -> None:
+        """Learns what it needs before its first request. Raises ValueError if it cannot serve like this."""
         ...
 
     async def run(self, host: EngineHost) -> None:

@@ -89,7 +89,7 @@ class AnswerEndpoint:
                 body,
                 request_id=request_id,
                 # By the engine's name, whatever the client calls it: a retry by another name is the same.
-                model=self._dispatcher.engine.name,
+                model=self._models.engine_name(body.model),
                 max_prompt_bytes=self._settings.max_prompt_bytes,
                 keep_body=self._dispatcher.journal.keeps,
             )

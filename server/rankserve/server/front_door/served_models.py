@@ -27,7 +27,8 @@ class ServedModels:
     @property
     def names(self) -> tuple[str, ...]:
         """The first is the one that is told to clients who ask for none."""
-        names = (self._configured_name, self._engine().name)
+        engine = self._engine()
+        names = (self._configured_name, *engine.models, engine.name)
         return tuple(dict.fromkeys(name for name in names if name))
 
     def resolve(self, name: str | None) -> str:
@@ -40,6 +41,11 @@ class ServedModels:
             message = f"the model {name[:128]!r} does not exist; this server has {served}"
             raise HttpError(404, "model_not_found", message, param="model")
         return name
+
+    def engine_name(self, name: str | None) -> str:
+        """By what name the engine knows it. `name` must be one that is served."""
+        engine = self._engine()
+        return name if name is not None and name in engine.models else engine.models[0]
 
     async def list(self, request: Request) -> JSONResponse:
         return JSONResponse({"object": "list", "data": [self._describe(name) for name in self.names]})

@@ -86,6 +86,7 @@ class StateCollector(Collector):
         ):
             yield InfoMetricFamily(PREFIX + name, text, value={label: value})
         yield from self._tau(stats)
+        yield from self._endpoints(stats)
 
     def _ended(self, stats: pb.GetStatsResponse) -> Metric:
         family = CounterMetricFamily(
@@ -141,3 +142,19 @@ class StateCollector(Collector):
             value=bool(stats.ranker_detail),
         )
         yield from (tau, requests, at_export, trouble)
+
+    def _endpoints(self, stats: pb.GetStatsResponse) -> Iterator[Metric]:
+        labels = ["url", "model"]
+        serves = GaugeMetricFamily(
+            PREFIX + "endpoint_serves", "1 while the LLM's server is given requests.", labels=labels
+        )
+        in_flight = GaugeMetricFamily(
+            PREFIX + "endpoint_requests", "Requests that the LLM's server has from us.", labels=labels
+        )
+        limit = GaugeMetricFamily(PREFIX + "endpoint_limit", "The most that it is given.", labels=labels)
+        for endpoint in stats.endpoints:
+            values = [endpoint.url, endpoint.model]
+            serves.add_metric(values, float(endpoint.circuit != "open"))
+            in_flight.add_metric(values, endpoint.in_flight)
+            limit.add_metric(values, endpoint.limit)
+        yield from (serves, in_flight, limit)

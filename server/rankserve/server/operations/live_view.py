@@ -12,8 +12,8 @@ from rankserve.server.events import Finished
 from rankserve.server.metrics.state_collector import STATES
 from rankserve.server.operations.rolling import Rate, RollingValues
 from rankserve.server.requests import LiveRequest
+from rankserve.server.scheduling.by_model import AnyScheduler
 from rankserve.server.scheduling.request import Request
-from rankserve.server.scheduling.scheduler import Scheduler
 from rankserve.v1 import scheduler_pb2 as pb
 
 _POINTS = 300
@@ -76,7 +76,7 @@ class LiveView:
     def __init__(
         self,
         stats: Callable[[], pb.GetStatsResponse],
-        scheduler: Scheduler,
+        scheduler: AnyScheduler,
         latencies: RecentLatencies,
         clock: Callable[[], float] = monotonic,
         wall_clock: Callable[[], float] = time,

@@ -13,7 +13,7 @@ from rankserve.server.operations.live_feed import LiveFeed
 from rankserve.server.operations.live_view import LiveView, RecentLatencies
 from rankserve.server.ranking.ranker import Ranker
 from rankserve.server.rpc.stats import StatsSource
-from rankserve.server.scheduling.scheduler import Scheduler
+from rankserve.server.scheduling.by_model import AnyScheduler
 
 
 class Operations:
@@ -36,7 +36,7 @@ class Operations:
         self,
         guard: Guard,
         stats: StatsSource,
-        scheduler: Scheduler,
+        scheduler: AnyScheduler,
         ranker: Ranker,
         *,
         metrics_open: bool,

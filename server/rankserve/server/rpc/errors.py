@@ -37,6 +37,8 @@ _TABLE: tuple[tuple[type[Exception], StatusCode, str], ...] = (
     (errors.AnswerLost, StatusCode.ABORTED, "ANSWER_LOST"),
     (errors.JournalFailed, StatusCode.UNAVAILABLE, "JOURNAL_FAILED"),
     (errors.EngineFailed, StatusCode.UNAVAILABLE, "ENGINE_FAILED"),
+    (errors.EngineRefused, StatusCode.INVALID_ARGUMENT, "ENGINE_REFUSED"),
+    (errors.EngineLost, StatusCode.UNAVAILABLE, "ENGINE_LOST"),
     (errors.InternalFailure, StatusCode.INTERNAL, "INTERNAL_FAILURE"),
     (RankerVersionError, StatusCode.FAILED_PRECONDITION, "RANKER_VERSION_UNUSABLE"),
     (ScoringError, StatusCode.UNAVAILABLE, "SCORING_FAILED"),

@@ -1,9 +1,11 @@
 """The server's counters as a message."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from time import monotonic
 
 from rankserve.server.dispatcher import Dispatcher
+from rankserve.server.engines.contract import EndpointState
 from rankserve.server.lifecycle import Lifecycle, State
 from rankserve.v1 import scheduler_pb2 as pb
 
@@ -85,8 +87,14 @@ class StatsSource:
             journal_retained=len(dispatcher.registry.ended) if keeps else 0,
             recovered_total=counters.recovered,
             ranker_detail=dispatcher.ranker.trouble,
+            endpoints=[_endpoint(state) for state in engine.endpoint_states()],
             ranker_accuracy=[
                 pb.RankerAccuracy(ranker_version=version, kendall_tau=tau, requests=requests)
                 for version, tau, requests in self._accuracy()
             ],
         )
+
+
+def _endpoint(state: EndpointState) -> pb.EndpointStats:
+    # Fields that are None stay absent.
+    return pb.EndpointStats(**asdict(state))

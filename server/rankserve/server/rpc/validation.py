@@ -7,7 +7,7 @@ import re
 from google.protobuf.message import DecodeError
 
 from rankserve.server.chat_text import chat_ranking_text
-from rankserve.server.engines.contract import Sampling
+from rankserve.server.engines.contract import ChatMessage, Prompt, Sampling
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.requests import RequestSpec
 from rankserve.v1.scheduler_pb2 import ChatMessages, InferenceRequest, SamplingParams
@@ -47,12 +47,13 @@ def to_spec(
     size += sum(len(m.role.encode()) + len(m.content.encode()) for m in message.chat.messages)
     if size > max_prompt_bytes:
         raise InvalidRequest("prompt", f"is {size} bytes long, the limit is {max_prompt_bytes}")
+    prompt: Prompt
     if message.HasField("chat"):
         prompt, ranking_text = _read_chat(message.chat)
     else:
         prompt = ranking_text = message.prompt
-    if not prompt.strip():
-        raise InvalidRequest("prompt", "must not be empty")
+        if not prompt.strip():
+            raise InvalidRequest("prompt", "must not be empty")
     _check_sampling(message)
     if abs(message.priority) > MAX_PRIORITY:
         raise InvalidRequest("priority", f"must be within -{MAX_PRIORITY} and {MAX_PRIORITY}")
@@ -96,15 +97,15 @@ def from_body(body: bytes) -> RequestSpec:
         raise ValueError(str(error)) from error
 
 
-def _read_chat(chat: ChatMessages) -> tuple[str, str]:
-    """The chat as one prompt, and what is ranked: the last user turn and the number of turns before."""
+def _read_chat(chat: ChatMessages) -> tuple[Prompt, str]:
+    """The chat, and what is ranked: its last user turn and the number of turns before."""
     user_turns = [m.content for m in chat.messages if m.role == "user" and m.content.strip()]
     if not user_turns:
         raise InvalidRequest("chat.messages", "needs at least one user message that is not empty")
     for message in chat.messages:
         if message.role not in _ROLES:
             raise InvalidRequest("chat.messages", f"role must be one of {', '.join(_ROLES)}")
-    prompt = "\n".join(f"{m.role}: {m.content}" for m in chat.messages)
+    prompt = tuple(ChatMessage(m.role, m.content) for m in chat.messages)
     return prompt, chat_ranking_text(user_turns)
 
 

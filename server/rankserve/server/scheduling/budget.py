@@ -19,6 +19,7 @@ class EngineRoom:
             (the watermark); 0 when nothing runs.
         block_size: tokens a KV block holds.
         kv_blocks_shared: leading blocks of every request that all hold in common.
+        model: whose requests there is room for; empty for the engine's first.
     """
 
     sequences: int
@@ -27,6 +28,7 @@ class EngineRoom:
     kv_blocks_reserved: int = 0
     block_size: int = 16
     kv_blocks_shared: int = 0
+    model: str = ""
 
 
 def blocks_for(tokens: int, block_size: int) -> int:

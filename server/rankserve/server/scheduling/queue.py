@@ -181,7 +181,7 @@ class RankedQueue:
         """Charges a request's tenant for its prompt, when it starts for the first time."""
         lane = self._lane(request)
         lane.band.turns.last_counter = lane.counter
-        if not request.preemptions:
+        if not request.preemptions and not request.restarts:
             lane.counter += self._fair_share.prompt_token_weight * request.prompt_tokens
 
     def charge_output(self, request: Request, tokens: int) -> None:

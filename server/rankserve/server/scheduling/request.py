@@ -29,6 +29,7 @@ class Request:
         max_tokens: longest answer allowed.
         priority: band; lower is served first.
         tenant: who it is charged to; tenants of a band share it fairly.
+        model: whose queue it waits in; empty for the engine's first.
         deadline_s: when it expires, on the scheduler's clock.
         score: the ranker's; higher = served sooner. Until there is one, behind every request that has one.
         expected_tokens: predicted output length (calibrated median); likewise.
@@ -39,6 +40,7 @@ class Request:
         kv_tokens: tokens whose KV blocks it holds; kept by the engine, 0 when it holds none.
         decoding: whether its prefix is prefilled, so that each step gives a token; kept by the engine.
         swapped: whether it waits with its KV kept on the host, so that nothing is recomputed; likewise.
+        restarts: how often the engine lost it after it had started.
         promotions: starts that being due brought forward.
         ageing: what a bound on waiting adds to its size for having come late; see `fcfs_bound`.
         waiting_since_s: start of the present wait: arrival, or the last preemption.
@@ -53,6 +55,7 @@ class Request:
     max_tokens: int
     priority: int = 0
     tenant: str = ""
+    model: str = ""
     deadline_s: float | None = None
     score: float = -math.inf
     expected_tokens: float = math.inf
@@ -66,6 +69,7 @@ class Request:
     decoding: bool = False
     swapped: bool = False
     preemptions: int = 0
+    restarts: int = 0
     promotions: int = 0
     ageing: float = 0.0
     waiting_since_s: float = 0.0

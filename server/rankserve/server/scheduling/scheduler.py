@@ -72,6 +72,10 @@ class Scheduler:
     def running(self) -> int:
         return len(self._running)
 
+    def waiting_for(self, model: str) -> int:
+        """How many wait; a scheduler does not tell models apart (see `by_model`)."""
+        return self.waiting
+
     def set_policy(self, policy: Policy, now_s: float) -> None:
         """Orders all that waits, and all that comes, by another policy. O(n log n).
 
@@ -152,6 +156,12 @@ class Scheduler:
         if victim is not None:
             self._evict(victim, now_s)
         return victim
+
+    def put_back(self, request: Request) -> None:
+        """A running request waits again, through no choice of ours, and has waited ever since it arrived."""
+        self._stop_running(request)
+        request.restarts += 1
+        self._enqueue(request, since_s=request.arrival_s)
 
     def produced(self, request: Request, count: int) -> None:
         """A running request got tokens; call it before `step_done`, and before `end` if it finished."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from rankserve.server.access import watched_files
+from rankserve.server import watched_files
 from rankserve.server.access.tokens import TokenStore
 from rankserve.server.admission import WaitingLimits
 

@@ -19,6 +19,7 @@ from rankserve.server.engines.simulated.batch import SimulatedBatch
 from rankserve.server.engines.simulated.engine import SimulatedEngine
 from rankserve.server.engines.simulated.kv_blocks import KvBlockPool
 from rankserve.server.engines.simulated.profiles import find_profile, profiles
+from rankserve.server.errors import RequestError
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import make_policy
 from rankserve.server.scheduling.request import Request
@@ -161,6 +162,12 @@ class _Host:
     def plan(self, room: EngineRoom) -> StepPlan:
         plan = self.scheduler.plan(self.now_s, room)
         return StepPlan([Assignment(r, "", self.sampling) for r in plan.started], plan.evicted)
+
+    def returned(self, request: Request) -> None:
+        raise AssertionError("a simulated LLM loses nothing")
+
+    def failed(self, request: Request, error: RequestError) -> None:
+        raise AssertionError("a simulated LLM loses nothing")
 
     def select_victim(self) -> Request | None:
         return self.scheduler.select_victim(self.now_s)

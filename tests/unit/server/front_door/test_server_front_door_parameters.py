@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.front_door import ENGINE, Door, error_of
 
-from rankserve.server.engines.contract import Sampling
+from rankserve.server.engines.contract import Sampling, text_of
 
 
 async def test_a_completion_becomes_a_request() -> None:
@@ -53,7 +53,7 @@ async def test_a_chat_becomes_a_request_ranked_on_its_last_user_turn() -> None:
     response = await door.chat({"messages": messages, "max_completion_tokens": 9, "stop": ["a", "b"]})
     assert response.status_code == 200
     (spec,) = door.specs
-    assert spec.prompt == "system: be brief\nuser: first\nassistant: \ntool: 42\nuser: sec\nond"
+    assert text_of(spec.prompt) == "system: be brief\nuser: first\nassistant: \ntool: 42\nuser: sec\nond"
     assert spec.ranking_text == "[turn 2] sec\nond"
     assert spec.max_tokens == 9
     assert spec.sampling.stop == ("a", "b")

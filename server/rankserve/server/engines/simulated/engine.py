@@ -57,6 +57,10 @@ class SimulatedEngine:
         return f"simulated/{self._batch.profile.name}"
 
     @property
+    def models(self) -> tuple[str]:
+        return (self.name,)
+
+    @property
     def time_scale(self) -> float:
         return self._time_scale
 
@@ -68,8 +72,13 @@ class SimulatedEngine:
     def lag(self) -> float:
         return (self._lost_s + self._most_late_s) / self._busy_s if self._busy_s else 0.0
 
+    def endpoint_states(self) -> tuple[()]:
+        return ()
+
     def count_tokens(self, prompt: str) -> int:
         return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)
+
+    async def prepare(self) -> None: ...
 
     async def run(self, host: EngineHost) -> None:
         step_end_s: float | None = None

@@ -24,13 +24,19 @@ class WatchedFiles:
         before, self._seen = self._seen, tuple(_signature(path) for path in self._paths)
         return self._seen != before
 
-    async def watch(self, on_change: Callable[[], object]) -> None:
-        """Calls `on_change` after each change, until it is cancelled."""
+    async def next_change(self) -> None:
+        """Waits for the next change."""
         while True:
             await asyncio.sleep(INTERVAL_S)
             # Not on the event loop: a file system may hang.
             if await asyncio.to_thread(self.changed):
-                on_change()
+                return
+
+    async def watch(self, on_change: Callable[[], object]) -> None:
+        """Calls `on_change` after each change, until it is cancelled."""
+        while True:
+            await self.next_change()
+            on_change()
 
 
 def _signature(path: Path) -> tuple[int, int, int] | None:

@@ -1,0 +1,1 @@
+"""Real LLMs behind the OpenAI API: vLLM, SGLang, llama.cpp and others."""

@@ -1,0 +1,32 @@
+"""An endpoint's load, out of its `/metrics`."""
+
+import math
+import re
+
+from rankserve.server.engines.openai.dialects import LoadMetrics
+from rankserve.server.engines.openai.in_flight import Load
+
+# Name, labels or none, value; a timestamp may follow.
+_SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{[^\n]*\})?[ \t]+(\S+)", re.MULTILINE)
+
+
+def read_load(text: str, names: LoadMetrics) -> Load | None:
+    """The load in a Prometheus text, summed over labels; the KV use is the largest. None if it has none."""
+    values: dict[str, list[float]] = {}
+    wanted = {names.running, names.waiting, names.kv_use}
+    for name, value in _SAMPLE.findall(text):
+        if name in wanted:
+            try:
+                number = float(value)
+            except ValueError:
+                return None
+            if not math.isfinite(number) or number < 0:
+                return None
+            values.setdefault(name, []).append(number)
+    if names.running not in values or names.waiting not in values:
+        return None
+    return Load(
+        running=int(sum(values[names.running])),
+        waiting=int(sum(values[names.waiting])),
+        kv_use=max(values.get(names.kv_use, [0.0])),
+    )
