@@ -263,8 +263,10 @@ async def test_nothing_is_lost_when_kv_blocks_run_out(
             await asyncio.sleep(n * 0.05)
             body = body_of(1 + n % 9, max_tokens=lengths[n], user=f"tenant{n % 3}", stream=False)
             if n % 7 == 6:
-                with pytest.raises(httpx2.ReadTimeout):
-                    await client.post("/v1/completions", json=body, timeout=0.2)
+                # Some clients go away, wherever their request is by then.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await client.post("/v1/completions", json=body)
                 return lengths[n]
             answer = (await client.post("/v1/completions", json=body)).json()
             return int(answer["usage"]["completion_tokens"])
