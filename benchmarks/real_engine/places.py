@@ -48,6 +48,11 @@ class Places:
         return self.output / "models"
 
     @property
+    def comparison(self) -> Path:
+        """Runs of policies on the LLM."""
+        return self.output / "comparison"
+
+    @property
     def facts(self) -> Path:
         """The figures that were measured."""
         return self.output / "facts.json"

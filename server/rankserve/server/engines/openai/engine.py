@@ -162,7 +162,7 @@ class OpenAIEngine:
         for assignment in plan.starting:
             endpoint = self._pool.place(model)
             if endpoint is None:
-                # It was told of the room a moment ago, and one may have less by now.
+                # Nobody serves this model any more.
                 host.returned(assignment.request)
                 continue
             request = assignment.request
