@@ -27,6 +27,8 @@ pytestmark = [
 REQUESTS = 24
 MIDDLEWARE = ("--middleware", "rankserve.vllm.ScoreMiddleware")
 SCHEDULER = ("--scheduler-cls", "rankserve.vllm.RankedScheduler")
+# Long enough for requests that keep the batch full while others are sent, however slow the machine is.
+LONG = ("--max-model-len", "32768")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,7 @@ def ranked(model: Path, repository: Path, tmp_path_factory: pytest.TempPathFacto
         tmp_path_factory.mktemp("ranked"),
         *SCHEDULER,
         *MIDDLEWARE,
+        *LONG,
         RANKSERVE_VLLM_POLICY="ranking",
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
@@ -123,7 +126,7 @@ async def order_of_first_tokens(
     """
     order: list[int] = []
     async with client_of(address or server.url) as client:
-        blockers = [await begun(stream(client, body_of(1, max_tokens=4000))) for _ in range(2)]
+        blockers = [await begun(stream(client, body_of(1, max_tokens=30_000))) for _ in range(2)]
 
         async def ask(place: int) -> None:
             first = True
@@ -227,7 +230,7 @@ async def proxy_before(server: VllmServer, *arguments: str) -> AsyncIterator[str
 async def test_the_proxy_before_a_vllm_that_knows_nothing_of_us(
     model: Path, repository: Path, tmp_path: Path
 ) -> None:
-    with running_vllm(model, tmp_path, "--scheduling-policy", "priority") as server:
+    with running_vllm(model, tmp_path, "--scheduling-policy", "priority", *LONG) as server:
         ranker = ("--policy", "ranking", "--repository", str(repository))
         async with proxy_before(server, *ranker) as address:
             for seed in (1, 2, 3):
@@ -290,6 +293,7 @@ async def test_priority_mode_needs_no_scheduler_class(model: Path, repository: P
         "--scheduling-policy",
         "priority",
         *MIDDLEWARE,
+        *LONG,
         RANKSERVE_VLLM_MODE="priority",
         RANKSERVE_VLLM_POLICY="ranking",
         RANKSERVE_VLLM_REPOSITORY=str(repository),
