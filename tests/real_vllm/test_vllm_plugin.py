@@ -29,6 +29,8 @@ MIDDLEWARE = ("--middleware", "rankserve.vllm.ScoreMiddleware")
 SCHEDULER = ("--scheduler-cls", "rankserve.vllm.RankedScheduler")
 # Long enough for requests that keep the batch full while others are sent, however slow the machine is.
 LONG = ("--max-model-len", "32768")
+# A late score is a neutral one, which is another order.
+PATIENCE_MS = "60000"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def ranked(model: Path, repository: Path, tmp_path_factory: pytest.TempPathFacto
         *MIDDLEWARE,
         *LONG,
         RANKSERVE_VLLM_POLICY="ranking",
+        RANKSERVE_VLLM_RANKER_TIMEOUT_MS=PATIENCE_MS,
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
         yield server
@@ -231,7 +234,7 @@ async def test_the_proxy_before_a_vllm_that_knows_nothing_of_us(
     model: Path, repository: Path, tmp_path: Path
 ) -> None:
     with running_vllm(model, tmp_path, "--scheduling-policy", "priority", *LONG) as server:
-        ranker = ("--policy", "ranking", "--repository", str(repository))
+        ranker = ("--policy", "ranking", "--repository", str(repository), "--ranker-timeout-ms", PATIENCE_MS)
         async with proxy_before(server, *ranker) as address:
             for seed in (1, 2, 3):
                 words = shuffled(seed)
@@ -296,6 +299,7 @@ async def test_priority_mode_needs_no_scheduler_class(model: Path, repository: P
         *LONG,
         RANKSERVE_VLLM_MODE="priority",
         RANKSERVE_VLLM_POLICY="ranking",
+        RANKSERVE_VLLM_RANKER_TIMEOUT_MS=PATIENCE_MS,
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
         for seed in (1, 2, 3):
