@@ -27,6 +27,10 @@ pytestmark = [
 REQUESTS = 24
 MIDDLEWARE = ("--middleware", "rankserve.vllm.ScoreMiddleware")
 SCHEDULER = ("--scheduler-cls", "rankserve.vllm.RankedScheduler")
+# Long enough for requests that keep the batch full while others are sent, however slow the machine is.
+LONG = ("--max-model-len", "32768")
+# A late score is a neutral one, which is another order.
+PATIENCE_MS = "60000"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def ranked(model: Path, repository: Path, tmp_path_factory: pytest.TempPathFacto
         tmp_path_factory.mktemp("ranked"),
         *SCHEDULER,
         *MIDDLEWARE,
+        *LONG,
         RANKSERVE_VLLM_POLICY="ranking",
+        RANKSERVE_VLLM_RANKER_TIMEOUT_MS=PATIENCE_MS,
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
         yield server
@@ -123,7 +129,7 @@ async def order_of_first_tokens(
     """
     order: list[int] = []
     async with client_of(address or server.url) as client:
-        blockers = [await begun(stream(client, body_of(1, max_tokens=4000))) for _ in range(2)]
+        blockers = [await begun(stream(client, body_of(1, max_tokens=30_000))) for _ in range(2)]
 
         async def ask(place: int) -> None:
             first = True
@@ -227,8 +233,8 @@ async def proxy_before(server: VllmServer, *arguments: str) -> AsyncIterator[str
 async def test_the_proxy_before_a_vllm_that_knows_nothing_of_us(
     model: Path, repository: Path, tmp_path: Path
 ) -> None:
-    with running_vllm(model, tmp_path, "--scheduling-policy", "priority") as server:
-        ranker = ("--policy", "ranking", "--repository", str(repository))
+    with running_vllm(model, tmp_path, "--scheduling-policy", "priority", *LONG) as server:
+        ranker = ("--policy", "ranking", "--repository", str(repository), "--ranker-timeout-ms", PATIENCE_MS)
         async with proxy_before(server, *ranker) as address:
             for seed in (1, 2, 3):
                 words = shuffled(seed)
@@ -263,8 +269,10 @@ async def test_nothing_is_lost_when_kv_blocks_run_out(
             await asyncio.sleep(n * 0.05)
             body = body_of(1 + n % 9, max_tokens=lengths[n], user=f"tenant{n % 3}", stream=False)
             if n % 7 == 6:
-                with pytest.raises(httpx2.ReadTimeout):
-                    await client.post("/v1/completions", json=body, timeout=0.2)
+                # Some clients go away, wherever their request is by then.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await client.post("/v1/completions", json=body)
                 return lengths[n]
             answer = (await client.post("/v1/completions", json=body)).json()
             return int(answer["usage"]["completion_tokens"])
@@ -288,8 +296,10 @@ async def test_priority_mode_needs_no_scheduler_class(model: Path, repository: P
         "--scheduling-policy",
         "priority",
         *MIDDLEWARE,
+        *LONG,
         RANKSERVE_VLLM_MODE="priority",
         RANKSERVE_VLLM_POLICY="ranking",
+        RANKSERVE_VLLM_RANKER_TIMEOUT_MS=PATIENCE_MS,
         RANKSERVE_VLLM_REPOSITORY=str(repository),
     ) as server:
         for seed in (1, 2, 3):

@@ -34,7 +34,7 @@ fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 fast.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\\n{% endfor %}"
 fast.save_pretrained(sys.argv[1])
 config = OPTConfig(vocab_size=len(vocabulary), hidden_size=128, ffn_dim=256, num_hidden_layers=2,
-                   num_attention_heads=2, word_embed_proj_dim=128, max_position_embeddings=4096,
+                   num_attention_heads=2, word_embed_proj_dim=128, max_position_embeddings=32768,
                    pad_token_id=0, bos_token_id=1, eos_token_id=1)
 OPTForCausalLM(config).save_pretrained(sys.argv[1])
 """

@@ -191,7 +191,8 @@ class WaitingQueue(Generic[_R]):
         if known is None:
             return
         self.remove_requests((known.engine,))
-        self._taken.pop(request_id, None)
+        if self._taken.pop(request_id, None) is not None and self._bound is not None:
+            self._bound.left(known.ranked)
         if finished and self._bound is not None and known.ranked.phase is Phase.RUNNING:
             self._bound.finished(known.ranked)
         known.ranked.phase = Phase.ENDED

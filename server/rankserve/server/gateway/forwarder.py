@@ -26,6 +26,8 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
+# Of a request, and not for the upstream: it has a name of its own, and who expects a 100 has got it.
+_ANSWERED_HERE = (b"host", b"expect")
 # Below the time after which usual servers close an idle connection, which would be a lost request.
 _KEEP_ALIVE_S = 4.0
 
@@ -84,7 +86,7 @@ class Forwarder:
         request = httpx2.Request(
             scope["method"],
             self._url(scope),
-            headers=[(b"host", self._host()), *_end_to_end(headers, dropped=(b"host",))],
+            headers=[(b"host", self._host()), *_end_to_end(headers, dropped=_ANSWERED_HERE)],
             content=None if body is None else body.chunks(),
             extensions={"timeout": self._client.timeout.as_dict()},
         )

@@ -1,5 +1,6 @@
 """The ranker, as what scores requests on their way to an engine."""
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -64,7 +65,7 @@ class PromptScorer:
         if active is None:
             return None
         try:
-            scores = [await self._ranker.score(text) for text in texts]
+            scores = await asyncio.gather(*map(self._ranker.score, texts))
         except Exception as error:
             # Only its type: the text of an unknown error may quote the prompt.
             log.error("scoring_failed", error=type(error).__name__)
