@@ -105,7 +105,7 @@ def _speed(places: Places, options: argparse.Namespace) -> None:
 def _train(places: Places, options: argparse.Namespace) -> None:
     from benchmarks.real_engine import training
 
-    training.train(places)
+    training.train(places, options.precision)
     found = training.orders(places, options.prompts)
     _save(places, "order", {name: asdict(each) for name, each in found.items()})
     prompts = len(training.held_out(places))
@@ -191,7 +191,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         "speed", parents=[common, engine, source], help="tokens a second with its batch full"
     )
     speed.add_argument("--count", type=int, default=160, help="prompts")
-    commands.add_parser("train", parents=[common, source], help="a ranker, and how well it orders")
+    train = commands.add_parser("train", parents=[common, source], help="a ranker, and how well it orders")
+    train.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of the exported ranker")
     repeated = argparse.ArgumentParser(add_help=False)
     repeated.add_argument("--repetitions", type=int, default=3, help="of each scenario and policy")
     repeated.add_argument("--rate", type=float, default=0.8, help="requests a second, of the load")

@@ -14,8 +14,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(slots=True, frozen=True)
 class Order:
-    """Kendall's tau-b against one answer of each prompt, the mean over which one, and its percentile interval
-    at 95 % over prompts drawn anew."""
+    """Kendall's tau-b against one answer to each prompt, or a difference of two.
+
+    It is the mean over which answer is taken, with its percentile interval at 95 % over prompts drawn anew.
+    """
 
     tau: float
     low: float
@@ -49,12 +51,27 @@ def another_sample(lengths: Numbers) -> Order:
     return _order([-column for column in np.roll(lengths, 1, axis=1).T], lengths)
 
 
+def advantage(scores: ArrayLike, over: ArrayLike, lengths: Numbers) -> Order:
+    """By how much the tau of `scores` is above that of `over`, on the same prompts drawn anew."""
+    both = [[np.asarray(each)] * lengths.shape[1] for each in (scores, over)]
+    ours, theirs = (_tau(each, lengths) for each in both)
+    return Order(ours - theirs, *interval(_drawn(both[0], lengths) - _drawn(both[1], lengths)))
+
+
 def _order(scores: Sequence[Numbers], lengths: Numbers) -> Order:
-    """One order for each sample, the same prompts drawn anew for all."""
-    columns = lengths.T
-    taus = [kendall_tau(each, column) for each, column in zip(scores, columns, strict=True)]
-    drawn = [
+    return Order(_tau(scores, lengths), *interval(_drawn(scores, lengths)))
+
+
+def _tau(scores: Sequence[Numbers], lengths: Numbers) -> float:
+    """Mean over the samples, of as many scores."""
+    return float(np.mean([kendall_tau(each, column) for each, column in zip(scores, lengths.T, strict=True)]))
+
+
+def _drawn(scores: Sequence[Numbers], lengths: Numbers) -> Numbers:
+    """The same of each resample, [resamples]; always of the same prompts."""
+    taus = [
         resampled_taus(each, column[:, None])["kendall_tau"]
-        for each, column in zip(scores, columns, strict=True)
+        for each, column in zip(scores, lengths.T, strict=True)
     ]
-    return Order(float(np.mean(taus)), *interval(np.mean(drawn, axis=0)))
+    mean: Numbers = np.mean(taus, axis=0)
+    return mean

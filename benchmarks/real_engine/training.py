@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.real_engine.collection import SPLIT
 from benchmarks.real_engine.command import rankserve
-from benchmarks.real_engine.order import Numbers, Order, another_sample, ceiling, order
+from benchmarks.real_engine.order import Numbers, Order, advantage, another_sample, ceiling, order
 from benchmarks.real_engine.places import ROOT, Places
 
 from rankserve.records.active_pointer import read_active
@@ -21,8 +21,8 @@ CONFIG = ROOT / "benchmarks" / "configs" / "real_engine.toml"
 RANKER = "smollm2"
 
 
-def train(places: Places) -> None:
-    """Trains and exports the ranker; an interrupted run goes on, a finished one is only exported.
+def train(places: Places, precision: str) -> None:
+    """Trains and exports the ranker; an interrupted run goes on, and what is finished is not made again.
 
     Raises:
         subprocess.CalledProcessError: a command of RankServe failed, and has said why.
@@ -30,7 +30,16 @@ def train(places: Places) -> None:
     if not (places.run / "metrics.json").exists():
         again = ["--resume"] if (places.run / "checkpoints").exists() else []
         rankserve("train", "--config", CONFIG, "--output", places.run, *again)
-    rankserve("export", places.run, "--repository", places.models, "--name", RANKER, "--activate")
+    if not _is_exported(places):
+        target = ("--repository", places.models, "--name", RANKER, "--activate")
+        rankserve("export", places.run, *target, "--precision", precision)
+
+
+def _is_exported(places: Places) -> bool:
+    """The run may have been trained anew since."""
+    trained = (places.run / "metrics.json").stat().st_mtime
+    numbers = version_numbers(places.models, RANKER)
+    return bool(numbers) and ranker_version(places).stat().st_mtime >= trained
 
 
 def ranker_version(places: Places) -> Path:
@@ -55,9 +64,11 @@ def orders(places: Places, source: Path) -> Mapping[str, Order]:
     others = {record.id: record.mean_length for record in read_prompts(source)}
     prompts = [record.prompt for record in test]
     lengths = lengths_matrix(test)
+    ours, shipped = (_score(version, prompts) for version in (ranker_version(places), _shipped()))
     return {
-        "this ranker, in int8": order(_score(ranker_version(places), prompts), lengths),
-        "the ranker that ships": order(_score(_shipped(), prompts), lengths),
+        "this ranker, as served": order(ours, lengths),
+        "the ranker that ships": order(shipped, lengths),
+        "the difference of these two": advantage(ours, shipped, lengths),
         "prompt length": order(prompt_length_scores(test), lengths),
         "TF-IDF + ridge on the same training prompts": order(linear_scores(train, test), lengths),
         "mean length of another LLM's answers": order([-others[record.id] for record in test], lengths),

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.real_engine.collection import OTHERS, SPLIT, Collection, join, sample
 from benchmarks.real_engine.gguf_tokenizer import CONTROL, byte_level_bpe
 from benchmarks.real_engine.lengths import LengthFigures
-from benchmarks.real_engine.order import another_sample, ceiling, order
+from benchmarks.real_engine.order import advantage, another_sample, ceiling, order
 from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
 from benchmarks.real_engine.speed import speed
@@ -145,6 +145,18 @@ def test_orders_are_means_over_samples_with_an_interval() -> None:
     assert ceiling(lengths).tau == pytest.approx(ceilings(lengths)["ceiling_mean"])
     assert another_sample(lengths).tau == pytest.approx(ceilings(lengths)["ceiling_sample"], abs=1e-9)
     assert another_sample(lengths).tau < ceiling(lengths).tau < best.tau
+
+
+def test_an_advantage_is_of_the_same_prompts() -> None:
+    random = np.random.default_rng(0)
+    expected = random.uniform(3, 6, 200)
+    lengths = np.exp(expected[:, None] + random.normal(0, 0.5, (200, 2)))
+    better, worse = -expected, -expected + random.normal(0, 0.3, 200)
+    found = advantage(better, worse, lengths)
+    assert found.tau == pytest.approx(order(better, lengths).tau - order(worse, lengths).tau)
+    assert 0 < found.low < found.tau < found.high
+    same = advantage(better, better, lengths)
+    assert (same.tau, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
 STUB = """
