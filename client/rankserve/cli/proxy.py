@@ -18,9 +18,9 @@ class ProxyPolicy(StrEnum):
     FCFS = "fcfs"
 
 
-class EngineOrder(StrEnum):
-    LOW_FIRST = "low-first"
-    HIGH_FIRST = "high-first"
+class EnginePriority(StrEnum):
+    LOWER_FIRST = "lower-first"
+    HIGHER_FIRST = "higher-first"
 
 
 def proxy(
@@ -39,12 +39,12 @@ def proxy(
             metavar="TOKENS", help="aged_ranking: predicted tokens that a second of waiting makes up."
         ),
     ] = 10.0,
-    engine_order: Annotated[
-        EngineOrder,
+    engine_priority: Annotated[
+        EnginePriority,
         typer.Option(
             help="Which priorities the engine serves first: vLLM low ones, SGLang by default high ones."
         ),
-    ] = EngineOrder.LOW_FIRST,
+    ] = EnginePriority.LOWER_FIRST,
     trust_clients: Annotated[
         bool,
         typer.Option(
@@ -123,7 +123,7 @@ def proxy(
             port=port,
             policy=policy.value,
             ageing_tokens_per_s=ageing_tokens_per_s,
-            engine_order=engine_order.value,
+            engine_priority=engine_priority.value,
             trust_clients=trust_clients,
             repository=repository,
             ranker=ranker,

@@ -39,7 +39,7 @@ class ProxySettings(GatewaySettings):
     """Attributes, beside those of `GatewaySettings`:
     upstream: address of the engine's API, without /v1.
     host, port: where to listen.
-    engine_order: whether the engine serves small priorities first (vLLM) or large ones (SGLang).
+    engine_priority: whether the engine serves small priorities first (vLLM) or large ones (SGLang).
     connect_timeout_s: to reach the engine.
     read_timeout_s: longest silence of the engine.
     drain_timeout_s: how long running requests may go on after SIGTERM.
@@ -48,7 +48,7 @@ class ProxySettings(GatewaySettings):
     upstream: Annotated[str, AfterValidator(check_upstream)]
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8100
-    engine_order: Literal["low-first", "high-first"] = "low-first"
+    engine_priority: Literal["lower-first", "higher-first"] = "lower-first"
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     read_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     drain_timeout_s: Annotated[float, Field(ge=0)] = 30.0
@@ -86,7 +86,7 @@ class Proxy:
         )
         marker = PriorityMarker(
             self.policy,
-            lower_first=settings.engine_order == "low-first",
+            lower_first=settings.engine_priority == "lower-first",
             trust_clients=settings.trust_clients,
         )
         self._scoring = ScoringMiddleware(self._forwarder, self.scorer, marker, bodies)

@@ -169,7 +169,7 @@ async def test_the_higher_priority_for_engines_that_serve_it_first(tmp_path: Pat
     publish(tmp_path)
     upstream = Upstream(refuse)
     body = {"messages": [{"role": "user", "content": "one two"}]}
-    front = proxied(upstream, tmp_path, engine_order="high-first")
+    front = proxied(upstream, tmp_path, engine_priority="higher-first")
     async with front as address, httpx2.AsyncClient() as http:
         await http.post(f"{address}/v1/chat/completions", json=body)
     assert upstream.asked[0].fields["priority"] == -engine_priority(0, 3.0, lower_first=True)
