@@ -49,6 +49,7 @@ class Scenario:
 def scenarios(rate: float, batch_cap: int) -> tuple[Scenario, ...]:
     return (
         Scenario("burst", 80, lambda repetition: Burst()),
+        Scenario("deep burst", None, lambda repetition: Burst()),
         Scenario("load", 300, lambda repetition: Poisson(rate, seed=repetition)),
         Scenario("no queue", batch_cap, lambda repetition: Burst(), POLICIES[:2]),
     )
