@@ -10,7 +10,7 @@ GROWTH = 256
 _SHORT, _LONG = 32, 512
 _PREFILLS = (16, 64, 256, 1024)
 _QUICK_PREFILLS = (32, 512)
-_MOST_COUNTS = 7
+_MOST_COUNTS = 10
 # Of the KV cache; beyond it the engine might preempt.
 _KV_SHARE = 0.9
 
