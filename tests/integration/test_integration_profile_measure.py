@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_nothing(engine: FakeProcess, tmp_path: Path) -> None:
 
 
 def test_nobody_there_and_no_key_are_one_line_each(engine: FakeProcess, tmp_path: Path) -> None:
-    stdout, stderr = (process := start(engine, tmp_path / "a.csv", "--api-key-env", "NONE")).communicate(60)
+    stdout, stderr = (process := start(engine, tmp_path / "a.csv", "--api-key-env", "NONE")).communicate()
     assert (process.returncode, stdout) == (1, "")
     assert stderr == "error: the environment variable 'NONE' of --api-key-env is not set\n"
     engine.kill()

@@ -125,11 +125,11 @@ async def test_nobody_there_is_said() -> None:
 
 async def test_a_model_that_it_has_not_and_a_key_that_lacks_are_said() -> None:
     async with fake(Time(), api_key="secret") as engine:
-        for options, message in (
-            ({"model": "other", "api_key": "secret"}, "no model 'other'; it has: fake-model"),
-            ({}, "HTTP 401"),
+        for model, key, message in (
+            ("other", "secret", "no model 'other'; it has: fake-model"),
+            ("", "", "HTTP 401"),
         ):
-            async with MeasuredEngine(engine.base_url, **options) as measured:
+            async with MeasuredEngine(engine.base_url, model=model, api_key=key) as measured:
                 with pytest.raises(MeasureError, match=message) as raised:
                     await measured.about()
             assert "secret" not in str(raised.value)
