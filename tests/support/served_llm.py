@@ -1,8 +1,8 @@
 """A dispatcher that drives real HTTP endpoints, in the event loop of a test."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 from support.messages import inference
@@ -61,6 +61,12 @@ class ServedLLM:
         while self.answers[request_id].tokens < tokens:
             await self.take()
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Looks again and again, and at the stream as well."""
+        while not condition():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.take(), 0.02)
+
     async def until_ended(self, *request_ids: str) -> None:
         """All requests, or these."""
         while any(self.answers[request_id].end is None for request_id in request_ids or self.answers):
@@ -83,7 +89,7 @@ class ServedLLM:
 
 @asynccontextmanager
 async def served(
-    *urls: str, scheduler: SchedulerSettings | None = None, **settings: object
+    *urls: str, scheduler: SchedulerSettings | None = None, within_s: float = 60, **settings: object
 ) -> AsyncIterator[ServedLLM]:
     """A running server of these endpoints; at its end nothing may be left running."""
     engine = OpenAIEngine(EngineSettings(endpoint_urls=",".join(urls), **settings))  # type: ignore[arg-type]
@@ -91,7 +97,7 @@ async def served(
     llm = ServedLLM(engine, scheduler)
     running = asyncio.create_task(llm.dispatcher.run_engine())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(within_s):
             yield llm
         llm.dispatcher.scheduler.check_integrity()
         assert not any(endpoint.in_flight for endpoint in engine.endpoints)

@@ -65,6 +65,15 @@ def load(
     token_events: Annotated[
         bool, typer.Option("--token-events", help="Stream tokens, for client-side first-token times.")
     ] = False,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Send prompts as chats, so that a real LLM applies its template.")
+    ] = False,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer to ask for, where the workload does not say.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, max=10, help="Of the sampling.  [default: the LLM's]")
+    ] = None,
     streams: Annotated[int, typer.Option(min=1, help="Streams to spread the requests over.")] = 1,
     request_timeout_s: Annotated[
         float | None, typer.Option(help="Give a request up this long after it was sent.")
@@ -114,6 +123,9 @@ def load(
             total_timeout_s=total_timeout_s,
             workload_name=name,
             retry=None if isinstance(to.target, str) else Retry(),
+            chat=chat,
+            max_tokens=max_tokens,
+            temperature=temperature,
         )
         run = asyncio.run(send())
         if output is not None:

@@ -12,6 +12,7 @@ from rankserve.cli.health import health
 from rankserve.cli.load import load
 from rankserve.cli.models import models_app
 from rankserve.cli.profile import profile_app
+from rankserve.cli.proxy import proxy
 from rankserve.cli.report import report
 from rankserve.cli.serve import serve
 from rankserve.cli.simulate import simulate
@@ -30,6 +31,7 @@ app.command()(evaluate)
 app.command()(export)
 app.add_typer(models_app, name="models")
 app.command()(serve)
+app.command()(proxy)
 app.command()(health)
 app.add_typer(admin_app, name="admin")
 app.command()(load)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 import h11
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # Whoever connects has something to ask.
@@ -96,7 +96,7 @@ class HttpServer:
 
     def __init__(
         self,
-        application: Starlette,
+        application: ASGIApp,
         host: str,
         port: int,
         *,

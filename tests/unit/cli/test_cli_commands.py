@@ -17,6 +17,7 @@ COMMANDS = (
     "export",
     "models",
     "serve",
+    "proxy",
     "health",
     "admin",
     "load",
@@ -55,6 +56,7 @@ def test_help_needs_none_of_the_extras() -> None:
     [
         (["serve"], "structlog", "server"),
         (["serve", "--print-config"], "pydantic_settings", "server"),
+        (["proxy", "--upstream", "http://127.0.0.1:9"], "httpx2", "server"),
         (["demo"], "scipy", "load,server"),
         (["demo"], "structlog", "load,server"),
         (["evaluate", ".", "--data", "pyproject.toml"], "torch", "trainer"),

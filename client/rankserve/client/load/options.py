@@ -19,6 +19,9 @@ class LoadOptions:
         stats_interval_s: how often to ask the server for its queue depth.
         workload_name: where the prompts came from, for the record.
         retry: send again what a replica could not serve; None: that is a failed request.
+        chat: send each prompt as the one turn of a chat, so that the LLM's chat template is applied.
+        max_tokens: longest answer to ask for, where the workload does not say.
+        temperature: of the sampling; None for the LLM's default.
     """
 
     replay: bool = True
@@ -29,6 +32,9 @@ class LoadOptions:
     stats_interval_s: float = 0.2
     workload_name: str = ""
     retry: Retry | None = None
+    chat: bool = False
+    max_tokens: int | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.streams < 1:

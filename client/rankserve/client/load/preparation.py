@@ -5,14 +5,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rankserve.client._types import Request
+from rankserve.client._types import ChatMessage, Request
 from rankserve.client.load.options import LoadOptions
 from rankserve.records.workload import WorkloadRecord
 
 
-def prepare(workload: Sequence[WorkloadRecord], *, replay: bool) -> list[WorkloadRecord]:
+def prepare(workload: Sequence[WorkloadRecord], options: LoadOptions) -> list[WorkloadRecord]:
     """The records as they will be sent: without recorded lengths, or with room for all of them."""
-    if not replay:
+    if options.max_tokens is not None:
+        workload = [
+            r if r.max_tokens is not None else replace(r, max_tokens=options.max_tokens) for r in workload
+        ]
+    if not options.replay:
         # Lengths of other answers say nothing about an answer that is not one of theirs.
         return [replace(r, output_tokens=None, input_tokens=None, other_lengths=()) for r in workload]
     # Or the server's default would cut recorded answers short. The same for all: a request's own length is
@@ -24,9 +28,11 @@ def prepare(workload: Sequence[WorkloadRecord], *, replay: bool) -> list[Workloa
 def to_request(request_id: str, record: WorkloadRecord, options: LoadOptions) -> Request:
     """The request that asks for a record."""
     return Request(
-        prompt=record.prompt,
+        prompt=None if options.chat else record.prompt,
+        messages=(ChatMessage("user", record.prompt),) if options.chat else (),
         id=request_id,
         max_tokens=record.max_tokens,
+        temperature=options.temperature,
         # So that runs of one workload under several policies ask the LLM for the same answers.
         seed=int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=6).digest()),
         priority=record.priority,

@@ -76,7 +76,7 @@ class _LoadRun:
         self._options = options
         self._on_progress = on_progress
         run_id = uuid.uuid4().hex[:12]
-        workload = prepare(workload, replay=options.replay)
+        workload = prepare(workload, options)
         planned = sorted(zip(arrivals.times(workload), range(len(workload)), workload, strict=True))
         self._tracker = Tracker(
             {f"{run_id}.{place}": TrackedRequest(record, time_s) for time_s, place, record in planned}

@@ -6,6 +6,7 @@ import re
 
 from google.protobuf.message import DecodeError
 
+from rankserve.server.chat_text import chat_ranking_text
 from rankserve.server.engines.contract import ChatMessage, Prompt, Sampling
 from rankserve.server.errors import InvalidRequest
 from rankserve.server.requests import RequestSpec
@@ -105,8 +106,7 @@ def _read_chat(chat: ChatMessages) -> tuple[Prompt, str]:
         if message.role not in _ROLES:
             raise InvalidRequest("chat.messages", f"role must be one of {', '.join(_ROLES)}")
     prompt = tuple(ChatMessage(m.role, m.content) for m in chat.messages)
-    earlier = len(user_turns) - 1
-    return prompt, f"[turn {earlier + 1}] {user_turns[-1]}" if earlier else user_turns[-1]
+    return prompt, chat_ranking_text(user_turns)
 
 
 def _check_sampling(message: InferenceRequest) -> None:

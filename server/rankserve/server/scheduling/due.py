@@ -34,7 +34,8 @@ class WaitOrder:
         else:
             entries.append(entry)
         if len(entries) > 2 * self._watched + _STALE_ALLOWED:
-            self._entries = deque(entry for entry in entries if _waits(entry))
+            # Without the doubles of requests that left the queue and came back within one wait.
+            self._entries = deque(dict.fromkeys(entry for entry in entries if _waits(entry)))
 
     def forget(self) -> None:
         """A request waits no more. Its entry stays, stale, for a while."""

@@ -34,6 +34,8 @@ EXPECTED = {
     errors.AnswerLost(): (409, "invalid_request_error", "answer_lost"),
     errors.JournalFailed(): (503, "server_error", "journal_failed"),
     errors.EngineFailed(): (503, "server_error", "engine_failed"),
+    errors.EngineRefused("too long"): (400, "invalid_request_error", "engine_refused"),
+    errors.EngineLost(): (503, "server_error", "engine_lost"),
     errors.InternalFailure(): (500, "server_error", "internal_failure"),
 }
 

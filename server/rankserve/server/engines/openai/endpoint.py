@@ -85,6 +85,7 @@ class Endpoint:
             },
             timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),
             trust_env=False,
+            verify=httpx2.create_ssl_context(),
             follow_redirects=False,
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
         )
@@ -222,6 +223,8 @@ class Endpoint:
                         break
                     piece = count.add(read_chunk(event.data))
                     if piece is not None:
+                        # Slow to say how it is, it may be while it answers.
+                        self.breaker.succeeded()
                         if first:
                             first = False
                             self._first_token(self._clock() - sent_s)
@@ -245,7 +248,6 @@ class Endpoint:
             self.breaker.failed(for_sure=isinstance(trouble, Unreachable))
 
     def _first_token(self, after_s: float) -> None:
-        self.breaker.succeeded()
         if self.load is None:
             self._limit.first_token(after_s, len(self.in_flight))
 

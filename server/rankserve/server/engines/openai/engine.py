@@ -162,7 +162,7 @@ class OpenAIEngine:
         for assignment in plan.starting:
             endpoint = self._pool.place(model)
             if endpoint is None:
-                # It was told of the room a moment ago, and one may have less by now.
+                # Nobody serves this model any more.
                 host.returned(assignment.request)
                 continue
             request = assignment.request
@@ -181,14 +181,20 @@ class OpenAIEngine:
                 async for piece in pieces:
                     self._produced(host, call, piece)
         except EndpointTrouble as trouble:
-            call.endpoint.failed(trouble)
-            self._release(request)
-            self._after(trouble, call, host)
+            if self._is_current(call):
+                call.endpoint.failed(trouble)
+                self._release(request)
+                self._after(trouble, call, host)
         except Exception:
             log.exception("answer_failed", request_id=request.id)
-            if self._release(request) is not None:
+            if self._is_current(call):
+                self._release(request)
                 host.failed(request, InternalFailure())
         self.wake()
+
+    def _is_current(self, call: _Call) -> bool:
+        """False once the request has been evicted, though it may have been started again."""
+        return self._calls.get(call.assignment.request.id) is call
 
     def _produced(self, host: EngineHost, call: _Call, piece: Piece) -> None:
         request = call.assignment.request

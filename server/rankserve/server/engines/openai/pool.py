@@ -66,9 +66,13 @@ class EndpointPool:
         return any(endpoint.serves for endpoint in self._having(model))
 
     def place(self, model: str) -> Endpoint | None:
-        """Where the next request for this model goes: of those with room, where least is to be held."""
-        with_room = [endpoint for endpoint in self._having(model) if endpoint.room]
-        return min(with_room, key=lambda endpoint: endpoint.fullness, default=None)
+        """Where the next request for this model goes: of those with room, where least is to be held.
+
+        Where none has room any more, of those that serve; None if none does.
+        """
+        serving = [endpoint for endpoint in self._having(model) if endpoint.serves]
+        with_room = [endpoint for endpoint in serving if endpoint.room]
+        return min(with_room or serving, key=lambda endpoint: endpoint.fullness, default=None)
 
     def released(self, endpoint: Endpoint) -> None:
         """An endpoint has a request less."""

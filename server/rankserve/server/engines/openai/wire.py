@@ -86,7 +86,8 @@ def read_chunk(data: str) -> Chunk:
     try:
         event = orjson.loads(data)
         if "error" in event:
-            raise Broken(error_text(event))
+            # What it says may hold the prompt.
+            raise Broken("an error in its stream")
         usage = _usage(event.get("usage"))
         if not event["choices"]:
             return Chunk(usage=usage)

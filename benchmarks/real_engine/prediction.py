@@ -1,0 +1,96 @@
+"""What the simulator says of the same requests, under a profile that was measured from the LLM."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.real_engine.comparison import Scenario, run_path
+from benchmarks.real_engine.places import Places
+from benchmarks.real_engine.training import RANKER
+
+from rankserve.client.evaluation.metrics import evaluate
+from rankserve.records.jsonl import write_jsonl
+from rankserve.records.prompts import PromptRecord
+from rankserve.records.results import Run, read_run
+from rankserve.records.workload import WorkloadRecord
+
+METRICS = ("e2e_s", "ttft_s", "tpot_s", "normalised_s_per_token")
+
+
+@dataclass(slots=True, frozen=True)
+class Prediction:
+    """Means over the repetitions, in s."""
+
+    policy: str
+    metric: str
+    real: float
+    simulated: float
+
+    @property
+    def error(self) -> float:
+        """Relative."""
+        return self.simulated / self.real - 1
+
+
+def predict(
+    places: Places, scenario: Scenario, prompts: Sequence[PromptRecord], profile: Path, repetitions: int
+) -> list[Prediction]:
+    """Simulates each run with the lengths and arrivals that it had.
+
+    Raises:
+        subprocess.CalledProcessError: `rankserve simulate` failed, and has said why.
+    """
+    found = []
+    for policy in scenario.policies:
+        runs = [read_run(run_path(places, scenario, policy, n)) for n in range(repetitions)]
+        real = [evaluate(run).to_json() for run in runs]
+        simulated = [_simulate(places, run, prompts, profile, policy) for run in runs]
+        found += [
+            Prediction(policy, metric, _mean(real, metric), _mean(simulated, metric)) for metric in METRICS
+        ]
+    return found
+
+
+def _mean(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
+    return mean(float(run[metric]["mean"]) for run in runs)
+
+
+def _simulate(
+    places: Places, run: Run, prompts: Sequence[PromptRecord], profile: Path, policy: str
+) -> dict[str, Any]:
+    texts = {record.id: record.prompt for record in prompts}
+    with TemporaryDirectory(dir=places.comparison) as folder:
+        workload = Path(folder) / "workload.jsonl"
+        write_jsonl(
+            workload,
+            (
+                WorkloadRecord(
+                    result.id,
+                    texts[result.id],
+                    arrival_s=result.sent_s,
+                    input_tokens=result.input_tokens,
+                    output_tokens=result.output_tokens,
+                ).to_json()
+                for result in run.results
+            ),
+        )
+        command = [sys.executable, "-c", "from rankserve.cli.main import app; app()", "simulate", "--json"]
+        command += ["--workload", str(workload), "--policy", policy, "--profile", str(profile)]
+        command += ["--repository", str(places.models), "--ranker", RANKER]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    [simulated] = json.loads(done.stdout)["runs"]
+    return dict(simulated)
+
+
+def table(found: Sequence[Prediction]) -> str:
+    lines = ["| policy | mean of | real s | simulated s | error |", "|---|---|---:|---:|---:|"]
+    lines += [
+        f"| {p.policy} | {p.metric} | {p.real:.3g} | {p.simulated:.3g} | {p.error:+.1%} |" for p in found
+    ]
+    return "\n".join(lines)
