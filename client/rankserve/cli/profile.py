@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.cli.profile_measure import measure
 
 if TYPE_CHECKING:
     from rankserve.server.engines.simulated.profile import Profile
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 profile_app = typer.Typer(
     help="Simulated LLMs: list and show them, add one from measurements.", no_args_is_help=True
 )
+
+profile_app.command("measure")(measure)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 

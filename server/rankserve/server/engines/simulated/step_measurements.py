@@ -62,6 +62,10 @@ class MeasuredSteps:
         grid = MeasuredGrid(((p, 0.0, n, context if n else 0.0), ms) for p, n, context, ms in points)
         # The least step there is: the time of an empty one only matters for chunks below the smallest.
         grid.set_empty(float(self.step_ms.min()))
+        counts = grid.axes[2]
+        if counts[-1] - counts[-2:][0] == 1 and all(n == counts[-1] for _, n in grid.pairs_missing()):
+            # A full batch has no room for a prefill, so nobody can measure one beside it.
+            grid.extend_over_sequences()
         return grid
 
     def gap(self) -> str:

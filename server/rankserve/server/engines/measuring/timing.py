@@ -1,0 +1,123 @@
+"""From the arrival of tokens to the durations of steps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+
+@dataclass(slots=True, frozen=True)
+class Arrival:
+    """A chunk: when it came, and how many tokens there were then."""
+
+    at_s: float
+    tokens: int
+
+
+@dataclass(slots=True, frozen=True)
+class Gap:
+    """A step, as one stream shows it: how long it took, and the stream's tokens before it."""
+
+    seconds: float
+    tokens_before: int
+
+
+@dataclass(slots=True, frozen=True)
+class MeasuredStep:
+    """One kind of step.
+
+    Attributes:
+        prefill_tokens, decode_sequences, context_per_sequence: what is in it.
+        step_ms: how long it takes.
+        samples: how often it was seen.
+        fastest_ms, slowest_ms: of these.
+    """
+
+    prefill_tokens: int
+    decode_sequences: int
+    context_per_sequence: int
+    step_ms: float
+    samples: int
+    fastest_ms: float
+    slowest_ms: float
+
+
+def gaps(arrivals: Sequence[Arrival], after_tokens: int) -> list[Gap]:
+    """The steps from a stream's arrival with so many tokens on; several in one chunk have their shares."""
+    return [
+        Gap((last.at_s - first.at_s) / (last.tokens - first.tokens), first.tokens)
+        for first, last in pairwise(arrivals)
+        if first.tokens >= after_tokens and last.tokens > first.tokens
+    ]
+
+
+def gap_that_ends_at(arrivals: Sequence[Arrival], at_s: float) -> Gap | None:
+    """The step whose token came nearest to that time; None if its chunk has others too."""
+    steps = [(first, last) for first, last in pairwise(arrivals) if last.tokens > first.tokens]
+    if not steps:
+        return None
+    first, last = min(steps, key=lambda step: abs(step[1].at_s - at_s))
+    return Gap(last.at_s - first.at_s, first.tokens) if last.tokens == first.tokens + 1 else None
+
+
+def summarised(
+    prefill_tokens: int, decode_sequences: int, context: float, seconds: Sequence[float]
+) -> MeasuredStep:
+    """One kind of step from all that were seen: their median."""
+    return MeasuredStep(
+        prefill_tokens=prefill_tokens,
+        decode_sequences=decode_sequences,
+        context_per_sequence=round(context),
+        step_ms=1e3 * median(seconds),
+        samples=len(seconds),
+        fastest_ms=1e3 * min(seconds),
+        slowest_ms=1e3 * max(seconds),
+    )
+
+
+def never_shorter(steps: Iterable[MeasuredStep]) -> list[MeasuredStep]:
+    """The same steps, none shorter than one with less context or fewer prefilled tokens beside as many.
+
+    Where noise has it otherwise they get their mean: a line through them would lead below zero.
+    """
+    steps = list(steps)
+    for _ in range(len(steps)):
+        before = [step.step_ms for step in steps]
+        for along in ("context_per_sequence", "prefill_tokens"):
+            groups: dict[tuple[int, int], list[int]] = {}
+            ranks = _context_ranks(steps)
+            for i, step in enumerate(steps):
+                other = step.prefill_tokens if along == "context_per_sequence" else ranks[i]
+                groups.setdefault((step.decode_sequences, other), []).append(i)
+            for members in groups.values():
+                members.sort(key=lambda i: getattr(steps[i], along))
+                for i, value in zip(members, _ascending([steps[i].step_ms for i in members]), strict=True):
+                    steps[i] = replace(steps[i], step_ms=value)
+        if all(abs(step.step_ms - old) <= 1e-9 * old for step, old in zip(steps, before, strict=True)):
+            break
+    return steps
+
+
+def _context_ranks(steps: Sequence[MeasuredStep]) -> list[int]:
+    """Which of its kind's contexts each step has, since they differ a little between kinds."""
+    contexts: dict[tuple[int, int], list[int]] = {}
+    for step in steps:
+        contexts.setdefault((step.prefill_tokens, step.decode_sequences), []).append(
+            step.context_per_sequence
+        )
+    return [
+        sorted(contexts[step.prefill_tokens, step.decode_sequences]).index(step.context_per_sequence)
+        for step in steps
+    ]
+
+
+def _ascending(values: Sequence[float]) -> list[float]:
+    """The nearest values that do not fall (pool adjacent violators)."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        mean, size = value, 1
+        while pools and pools[-1][0] > mean:
+            other, count = pools.pop()
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        pools.append((mean, size))
+    return [mean for mean, size in pools for _ in range(size)]
