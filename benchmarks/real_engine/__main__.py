@@ -32,6 +32,7 @@ from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 
 PROMPTS = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
+SCENARIOS = ["burst", "deep burst", "load", "no queue"]
 # What a user can put right; each message says how.
 _ERRORS = (EngineError, model.ModelError, OSError, RankerVersionError, RecordError)
 
@@ -117,7 +118,7 @@ def _train(places: Places, options: argparse.Namespace) -> None:
 def _compare(places: Places, options: argparse.Namespace) -> None:
     from benchmarks.real_engine.comparison import Comparing, rows, scenarios, table
 
-    found = scenarios(options.rate, options.max_sequences)
+    found = [s for s in scenarios(options.rate, options.max_sequences) if s.name in options.only]
     # Or a prompt that another policy has asked before would be prefilled in no time.
     options.extra += " --no-enable-prefix-caching"
     with RealEngine(_engine_options(places, options)) as engine:
@@ -133,6 +134,8 @@ def _predict(places: Places, options: argparse.Namespace) -> None:
     from benchmarks.real_engine.training import held_out
 
     for scenario in scenarios(options.rate, options.max_sequences):
+        if scenario.name not in options.only:
+            continue
         found = predict(places, scenario, held_out(places), options.profile, options.repetitions)
         print(f"\n{scenario.name}\n\n{table(found)}")
 
@@ -195,6 +198,9 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     train.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of the exported ranker")
     repeated = argparse.ArgumentParser(add_help=False)
     repeated.add_argument("--repetitions", type=int, default=3, help="of each scenario and policy")
+    repeated.add_argument(
+        "--only", nargs="+", default=SCENARIOS, choices=SCENARIOS, help="these scenarios; default: all"
+    )
     repeated.add_argument("--rate", type=float, default=0.8, help="requests a second, of the load")
     commands.add_parser(
         "compare", parents=[common, engine, repeated], help="policies on it, through RankServe"

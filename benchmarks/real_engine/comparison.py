@@ -25,6 +25,8 @@ from rankserve.records.results import Run, read_run, write_run
 from rankserve.records.workload import WorkloadRecord
 
 LENGTH_CAP = 300
+# Until a burst has arrived and is scored.
+GATHER_MS = 100
 # The last is the oracle: it knows the lengths.
 POLICIES = ("fcfs", "ranking", "bounded_ranking", "sjf")
 
@@ -120,6 +122,7 @@ class Comparing:
             "engine_url": self.url,
             "engine_model": SERVED_MODEL,
             "max_sequences": self.batch_cap,
+            "gather_ms": GATHER_MS,
             "repository": self.places.models,
             "ranker": RANKER,
             "replay": True,

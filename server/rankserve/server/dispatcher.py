@@ -60,6 +60,8 @@ log = structlog.get_logger(__name__)
 
 _FORGET_INTERVAL_S = 1.0
 _LOST_AT_ONCE = 500
+# The loop's timers may be early by its clock's resolution.
+_LATER_S = 0.001
 
 
 @dataclass(slots=True)
@@ -124,6 +126,7 @@ class Dispatcher:
         self._observers = Observers(observers)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._gather_until_s: defaultdict[str, float] = defaultdict(lambda: -math.inf)
         self._start_rates: defaultdict[str, StartRate] = defaultdict(StartRate)
         self._deadlines = DeadlineTimer(scheduler.next_deadline_s, clock, self._expire)
         self._forgetting = Repeated(_FORGET_INTERVAL_S, self._forget)
@@ -325,9 +328,9 @@ class Dispatcher:
 
     def plan(self, room: EngineRoom) -> StepPlan:
         self._expire()
-        if self.paused or self.journal.failure:
-            return StepPlan(())
         now_s = self._clock()
+        if self.paused or self.journal.failure or now_s < self._gather_until_s[room.model]:
+            return StepPlan(())
         plan = self.scheduler.plan(now_s, room)
         for request in plan.evicted:
             self.admission.enters(self.registry.live[request.id].spec)
@@ -438,6 +441,7 @@ class Dispatcher:
         tell_accepted(live)
         if live.outcome is not None or live.spec.id in self._parked:
             return
+        self._gather(live.request.model)
         try:
             self.scheduler.submit(live.request)
         except ValueError:
@@ -451,6 +455,13 @@ class Dispatcher:
         if live.request.deadline_s is not None:
             self._deadlines.watch(live.request.deadline_s)
         self.engine.wake()
+
+    def _gather(self, model: str) -> None:
+        """Into an empty queue comes the first of what may be many: nobody starts for a moment."""
+        if self._settings.gather_ms and not self.scheduler.waiting_for(model):
+            gather_s = self._settings.gather_ms / 1000
+            self._gather_until_s[model] = self._clock() + gather_s
+            asyncio.get_running_loop().call_later(gather_s + _LATER_S, self.engine.wake)
 
     def _scoring_failed(self, live: LiveRequest) -> None:
         if live.outcome is None:

@@ -55,6 +55,7 @@ class ServerSettings(BaseSettings):
     fair_share: bool = _setting("fair_share")
     preemption: Literal["off", "recompute", "swap"] = _setting("preemption")
     preemption_margin: float = _setting("preemption_margin", ge=0)
+    gather_ms: float = _setting("gather_ms", ge=0, le=10_000)
     kv_reservation: KvReservation = _setting("kv_reservation")
 
     repository: Path | None = _setting("repository")

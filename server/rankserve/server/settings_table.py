@@ -166,6 +166,13 @@ SETTINGS = {
         1.0,
         "How many times its cost an eviction must gain; higher means fewer evictions.",
     ),
+    "gather_ms": Setting(
+        Topic.SCHEDULING,
+        "MS",
+        0.0,
+        "How long the first request in an empty queue waits for others to be ordered with: of a burst into an"
+        " idle LLM, the best start, not the first to arrive.",
+    ),
     "kv_reservation": Setting(
         Topic.SCHEDULING,
         "none|predicted|max",

@@ -67,6 +67,7 @@ class Setup:
         policy: Policy,
         starvation: StarvationSettings | None = None,
         preemption: Preemption | None = None,
+        gather_ms: float = 0.0,
     ) -> None:
         self.now_s = 0.0
         self.ranker = PacedRanker()
@@ -78,7 +79,7 @@ class Setup:
             ),
             cast(Engine, IdleEngine()),
             cast(Ranker, self.ranker),
-            ServerSettings(),
+            ServerSettings(gather_ms=gather_ms),
             clock=lambda: self.now_s,
         )
 
@@ -237,3 +238,24 @@ async def test_the_tenant_of_a_request_is_who_it_is_charged_to() -> None:
         setup.dispatcher.submit(replace(spec(name), tenant=tenant), setup.stream)
     await settle()
     assert [setup.start() for _ in range(4)] == ["1", "4", "2", "3"]
+
+
+async def test_with_a_moment_to_gather_the_best_of_a_burst_starts_and_not_the_first() -> None:
+    setup = Setup(Ranking(), gather_ms=50)
+    await setup.submit("1")
+    assert setup.start() is None
+    setup.now_s += 0.04
+    await setup.submit("3", "2")
+    await setup.ranker.answer("1", "3", "2")
+    assert setup.start() is None
+    setup.now_s += 0.02
+    assert [setup.start() for _ in range(3)] == ["3", "2", "1"]
+
+
+async def test_where_a_queue_stands_nobody_waits_for_others() -> None:
+    setup = Setup(Ranking(), gather_ms=50)
+    await setup.submit("1", "2")
+    setup.now_s += 0.06
+    await setup.submit("3")
+    await setup.ranker.answer("1", "2", "3")
+    assert setup.start() == "3"
