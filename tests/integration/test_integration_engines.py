@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import openai
 import pytest
 from support.fake_process import FakeProcess
@@ -34,7 +35,9 @@ async def test_openai_s_client_streams_from_the_llm_that_it_names(
         f'[[endpoint]]\nurl = "{llama.base_url}"\n'
         f'[[endpoint]]\nurl = "{qwen.base_url}"\napi_key_file = "qwen.key"\n'
     )
-    server = start_server("--engine", "openai", "--engine-file", str(file), "--http-port", "0")
+    server = start_server(
+        *("--engine", "openai", "--engine-file", str(file), "--http-port", "0", "--operations-port", "0")
+    )
     client = openai.AsyncOpenAI(base_url=f"http://{server.listening['http_address']}/v1", api_key="none")
     served = {model.id async for model in client.models.list()}
     assert {"llama", "qwen"} <= served
@@ -63,6 +66,12 @@ async def test_openai_s_client_streams_from_the_llm_that_it_names(
         ("llama", "closed"),
         ("qwen", "closed"),
     ]
+    scrape = httpx2.get(f"http://{server.listening['operations_address']}/metrics", trust_env=False).text
+    for engine, model in ((llama, "llama"), (qwen, "qwen")):
+        labels = f'{{model="{model}",url="{engine.base_url}"}}'
+        assert f"rankserve_endpoint_serves{labels} 1.0" in scrape
+        assert f"rankserve_endpoint_requests{labels} 0.0" in scrape
+        assert f"rankserve_endpoint_limit{labels}" in scrape
     assert "qwen-key" not in server.stderr
 
 

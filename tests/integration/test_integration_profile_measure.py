@@ -61,7 +61,10 @@ def test_the_command_it_prints_makes_a_profile(engine: FakeProcess, tmp_path: Pa
 
 def test_ctrl_c_leaves_nothing(engine: FakeProcess, tmp_path: Path) -> None:
     output = tmp_path / "steps.csv"
+    # A shell that started the tests in the background has them, and their children, ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(engine, output)
+    signal.signal(signal.SIGINT, before)
     _wait(lambda: any(request["state"] == "running" for request in _requests(engine)))
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
