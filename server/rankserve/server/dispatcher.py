@@ -151,7 +151,8 @@ class Dispatcher:
         except RequestError as error:
             self.refused(error)
             raise
-        if same is not None:
+        # Making room may have forgotten it already.
+        if same is not None and self.registry.ended.get(spec.id) is same:
             self.registry.drop(same)
             self.journal.forgotten(same)
         live = self._accept(spec, stream)

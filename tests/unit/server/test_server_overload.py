@@ -78,6 +78,17 @@ async def test_who_was_dropped_may_come_again_under_its_id() -> None:
     assert queue.waiting == ["a"]
 
 
+async def test_who_comes_again_may_be_forgotten_while_room_is_made_for_it() -> None:
+    queue = Queue(max_waiting=1, shed=True, retain_results=2)
+    queue.submit("a", 3)
+    queue.submit("better", 1)
+    queue.dispatcher.cancel("better")
+    queue.submit("worse", 5)
+    queue.submit("a", 3)
+    assert queue.waiting == ["a"]
+    assert list(queue.dispatcher.registry.ended) == ["better", "worse"]
+
+
 async def test_without_shedding_a_full_queue_refuses_everybody() -> None:
     queue = Queue(max_waiting=1)
     queue.submit("a", 5)
