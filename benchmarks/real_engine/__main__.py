@@ -201,7 +201,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     repeated.add_argument(
         "--only", nargs="+", default=SCENARIOS, choices=SCENARIOS, help="these scenarios; default: all"
     )
-    repeated.add_argument("--rate", type=float, default=0.8, help="requests a second, of the load")
+    repeated.add_argument("--rate", type=float, default=2.2, help="requests a second, of the load")
     commands.add_parser(
         "compare", parents=[common, engine, repeated], help="policies on it, through RankServe"
     )
