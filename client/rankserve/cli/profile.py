@@ -301,9 +301,19 @@ def _described(profile: "Profile") -> dict[str, object]:
                 longest_context=context,
             ),
         }
-        for prefill, sequences, context in _SHOWN
+        for prefill, sequences, context in _shown(profile)
     ]
     return values
+
+
+def _shown(profile: "Profile") -> list[tuple[int, int, int]]:
+    """Steps that are within its limits."""
+    fitting = []
+    for prefill, most_sequences, context in _SHOWN:
+        sequences = min(most_sequences, profile.max_sequences)
+        room = profile.max_batched_tokens - sequences
+        fitting.append((min(prefill, room), sequences, min(context, profile.max_model_len)))
+    return list(dict.fromkeys(fitting))
 
 
 def _print_steps(profile: "Profile") -> None:

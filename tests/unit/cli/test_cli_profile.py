@@ -44,6 +44,7 @@ def test_own_measurements_become_a_profile_with_one_command(tmp_path: Path, step
     assert step_ms == pytest.approx(4 + 4 + 2 + 2)
     shown = json.loads(run("show", out, "--json"))
     assert shown["steps"] == added["steps"]
+    assert max(step["decode_sequences"] for step in shown["steps"]) == 32
     assert "8.00 ms" not in run("show", out)
     assert "kv_blocks              500" in run("show", out)
 

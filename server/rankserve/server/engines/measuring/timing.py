@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
+# Where a step's place is (prefilled tokens, decoding sequences, which of the contexts).
+_SEQUENCES = 1
+
 
 @dataclass(slots=True, frozen=True)
 class Arrival:
@@ -76,22 +79,28 @@ def summarised(
 
 
 def never_shorter(steps: Iterable[MeasuredStep]) -> list[MeasuredStep]:
-    """The same steps, none shorter than one with less context or fewer prefilled tokens beside as many.
+    """The same steps, none shorter than one with less context, fewer prefilled tokens or fewer sequences.
 
-    Where noise has it otherwise they get their mean: a line through them would lead below zero.
+    Where noise has it otherwise they get their mean: a line through them would lead below zero. Beside no
+    sequence at all a prompt may take longer, since that measurement has what a request costs beside its step.
     """
     steps = list(steps)
     for _ in range(len(steps)):
         before = [step.step_ms for step in steps]
-        for along in ("context_per_sequence", "prefill_tokens"):
-            groups: dict[tuple[int, int], list[int]] = {}
-            ranks = _context_ranks(steps)
-            for i, step in enumerate(steps):
-                other = step.prefill_tokens if along == "context_per_sequence" else ranks[i]
-                groups.setdefault((step.decode_sequences, other), []).append(i)
-            for members in groups.values():
-                members.sort(key=lambda i: getattr(steps[i], along))
-                for i, value in zip(members, _ascending([steps[i].step_ms for i in members]), strict=True):
+        ranks = _context_ranks(steps)
+        places = [
+            (step.prefill_tokens, step.decode_sequences, rank)
+            for step, rank in zip(steps, ranks, strict=True)
+        ]
+        for along in range(3):
+            lines: dict[tuple[int, ...], list[int]] = {}
+            for i, place in enumerate(places):
+                if along == _SEQUENCES and not place[_SEQUENCES]:
+                    continue
+                lines.setdefault((*place[:along], *place[along + 1 :]), []).append(i)
+            for line in lines.values():
+                line.sort(key=lambda i: places[i][along])
+                for i, value in zip(line, _ascending([steps[i].step_ms for i in line]), strict=True):
                     steps[i] = replace(steps[i], step_ms=value)
         if all(abs(step.step_ms - old) <= 1e-9 * old for step, old in zip(steps, before, strict=True)):
             break

@@ -76,6 +76,7 @@ class Profile:
             (0, 1, 1),
             (0, self.max_sequences, most_context),
             (self.max_batched_tokens, 0, 0),
+            (self.max_batched_tokens - self.max_sequences, self.max_sequences, most_context),
         ):
             step_ms = self.step_ms(prefill_tokens=prefill, decode_sequences=sequences, context_tokens=context)
             if not 0 < step_ms < math.inf:

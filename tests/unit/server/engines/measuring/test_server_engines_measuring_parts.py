@@ -32,11 +32,13 @@ def step(prefill: int, context: int, ms: float, sequences: int = 2) -> MeasuredS
     return MeasuredStep(prefill, sequences, context, ms, 3, ms, ms)
 
 
-def test_noise_does_not_make_more_context_or_more_prefill_faster() -> None:
+def test_noise_does_not_make_more_work_faster() -> None:
     steps = [step(0, 40, 10), step(0, 500, 8), step(64, 45, 20), step(64, 510, 30), step(256, 50, 40)]
     assert [s.step_ms for s in never_shorter(steps)] == [9, 9, 20, 30, 40]
     falling = [step(16, 40, 30), step(64, 41, 20), step(16, 500, 31), step(64, 501, 33)]
     assert [s.step_ms for s in never_shorter(falling)] == [25, 25, 31, 33]
+    more = [step(0, 40, 9, sequences=1), step(0, 40, 7, sequences=2), step(0, 40, 12, sequences=4)]
+    assert [s.step_ms for s in never_shorter(more)] == [8, 8, 12]
     alone = [step(16, 0, 30, sequences=0), step(16, 40, 20, sequences=1)]
     assert never_shorter(alone) == alone
 
