@@ -9,6 +9,7 @@ from hypothesis import given
 from rankserve.server.engines.openai.counting import TokenCount
 from rankserve.server.engines.openai.dialects import DIALECTS
 from rankserve.server.engines.openai.errors import Broken
+from rankserve.server.engines.openai.in_flight import Load
 from rankserve.server.engines.openai.load import read_load
 from rankserve.server.engines.openai.wire import Chunk, Usage, error_text, read_chunk
 
@@ -152,6 +153,19 @@ def test_load_is_summed_over_labels() -> None:
     load = read_load(text, VLLM)
     assert load is not None
     assert (load.running, load.waiting, load.kv_use) == (5, 4, 0.5)
+
+
+def test_requests_that_sglang_tells_by_priority_too_count_once() -> None:
+    sglang = DIALECTS["sglang"].load
+    assert sglang is not None
+    text = (
+        'sglang:num_running_reqs{model_name="m",priority=""} 2.0\n'
+        'sglang:num_running_reqs{model_name="m",priority="7"} 1.0\n'
+        'sglang:num_running_reqs{priority="-9",model_name="m"} 1.0\n'
+        'sglang:num_queue_reqs{model_name="m",priority=""} 1.0\n'
+        'sglang:num_queue_reqs{model_name="m",priority="7"} 1.0\n'
+    )
+    assert read_load(text, sglang) == Load(running=2, waiting=1, kv_use=0.0)
 
 
 @pytest.mark.parametrize("running", ["", "vllm:num_requests_running nan", "vllm:num_requests_running x"])
