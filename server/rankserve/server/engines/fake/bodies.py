@@ -100,7 +100,7 @@ class AnswerBody(_Lenient):
         """Raises EngineError for what the types do not say."""
         for name, harmless in _UNSUPPORTED.items():
             value = getattr(self, name, None)
-            if not any(value is same or value == same for same in harmless):
+            if not any(type(value) is type(same) and value == same for same in harmless):
                 raise EngineError(400, f"the fake engine does not support {name}", param=name)
         if self.stream_options is not None and not self.stream:
             raise EngineError(400, "stream_options needs stream", param="stream_options")

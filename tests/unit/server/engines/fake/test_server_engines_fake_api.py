@@ -180,6 +180,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str | None, str]] = [
         "BadRequestError",
     ),
     (TEXT, {"prompt": "one", "n": 2}, 400, "n", "BadRequestError"),
+    (TEXT, {"prompt": "one", "logprobs": 0}, 400, "logprobs", "BadRequestError"),
     (TEXT, {"prompt": ""}, 400, "prompt", "BadRequestError"),
     (TEXT, {}, 400, "body.prompt", "Bad Request"),
     (TEXT, {"prompt": "one", "max_tokens": "many"}, 400, "body.max_tokens", "Bad Request"),
