@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 from rankserve.server.dispatcher import Dispatcher
-from rankserve.server.engines.contract import Engine, EngineCapacity
+from rankserve.server.engines.contract import EndpointState, Engine, EngineCapacity
 from rankserve.server.events import Event, EventStream
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import Batch, JournalStore
@@ -56,6 +56,10 @@ class IdleEngine:
             resumes=resumes,
         )
         self.wakes = 0
+        self.endpoints: list[EndpointState] = []
+
+    def endpoint_states(self) -> list[EndpointState]:
+        return self.endpoints
 
     @property
     def models(self) -> tuple[str]:

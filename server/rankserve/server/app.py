@@ -25,7 +25,12 @@ from rankserve.server.dispatcher import Dispatcher
 from rankserve.server.engines.contract import make_engine
 from rankserve.server.front_door import front_door
 from rankserve.server.http_ports import HttpPorts
-from rankserve.server.interpreter import collect_cycles, keep_memory_together, tune_interpreter
+from rankserve.server.interpreter import (
+    collect_cycles,
+    keep_memory_together,
+    make_room_for_lookups,
+    tune_interpreter,
+)
 from rankserve.server.journal.journal import SqliteJournal
 from rankserve.server.journal.store import JournalStore
 from rankserve.server.lifecycle import Lifecycle, State
@@ -88,6 +93,7 @@ async def serve(settings: ServerSettings, on_listening: Callable[[Listening], No
         OSError: an address cannot be bound.
     """
     keep_memory_together()
+    make_room_for_lookups(asyncio.get_running_loop())
     server = _Server(settings)
     await server.load()
     await server.run(on_listening)

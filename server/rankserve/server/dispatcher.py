@@ -252,7 +252,7 @@ class Dispatcher:
             self._observers.accepted(live)
             live.told_accepted = True
             try:
-                self.limits.check(live.spec, live.request.output_tokens)
+                self.limits.check_recovered(live.spec, live.request.output_tokens)
                 if live.request.output_tokens and not self.engine.capacity.resumes:
                     raise AnswerLost
             except RequestError as error:

@@ -30,12 +30,24 @@ class EngineLimits:
         """Whose queue it waits in; see `Request.model`."""
         return "" if spec.model in ("", self._engine.name, *self._engine.models[:1]) else spec.model
 
-    def check(self, spec: RequestSpec, produced: int = 0) -> None:
-        """Raises InvalidRequest if the engine can never serve it, with so many tokens of the answer there."""
+    def check(self, spec: RequestSpec) -> None:
+        """Raises InvalidRequest if the engine cannot serve it."""
         models = self._engine.models
         if spec.model not in ("", self._engine.name, *models):
             served = " or ".join(map(repr, models))
             raise InvalidRequest("model", f"this server drives {served}; or leave it empty")
+        self._check_length(spec, 0)
+
+    def check_recovered(self, spec: RequestSpec, produced: int) -> None:
+        """As `check`, with so many tokens of the answer there.
+
+        Its model may be that of an endpoint that has not been reached since this server started.
+        """
+        if all(endpoint.model for endpoint in self._engine.endpoint_states()):
+            self.check(spec)
+        self._check_length(spec, produced)
+
+    def _check_length(self, spec: RequestSpec, produced: int) -> None:
         capacity = self._engine.capacity
         if not capacity.counts_tokens:
             return

@@ -5,10 +5,14 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 _COLLECT_EVERY_S = 30.0
 # Collecting takes 4 ms for a thousand requests, and nothing else happens meanwhile.
 _FEW_REQUESTS = 10_000
+
+# At a time.
+_LOOKUPS = 64
 
 # Of glibc's mallopt.
 _M_ARENA_MAX = -8
@@ -23,6 +27,15 @@ def keep_memory_together() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 2)
+
+
+def make_room_for_lookups(loop: asyncio.AbstractEventLoop) -> None:
+    """Names are looked up in the event loop's threads, and one that nobody answers for holds one for seconds.
+
+    By default there are four more than processors: a few endpoints that are gone would keep healthy ones
+    from being reached. Threads are made as they are needed.
+    """
+    loop.set_default_executor(ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="rankserve"))
 
 
 def tune_interpreter() -> None:

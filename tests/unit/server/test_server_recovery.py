@@ -8,7 +8,7 @@ import pytest
 from support.messages import answer_text, inference
 from support.paced_journal import MANY, IdleEngine, Life, read_now
 
-from rankserve.server.engines.contract import TokensProduced
+from rankserve.server.engines.contract import EndpointState, TokensProduced
 from rankserve.server.errors import AnswerLost, DeadlinePassed, InvalidRequest, RequestNotFound
 from rankserve.server.events import Accepted, Event, EventStream, Failed, Finished, Queued, Tokens
 from rankserve.server.journal.store import JournalError, JournalStore
@@ -127,6 +127,15 @@ async def test_what_this_engine_can_never_serve_ends_instead_of_blocking_the_que
         assert isinstance(last, Failed)
         assert isinstance(last.error, InvalidRequest)
         assert last.error.field == field
+
+
+async def test_who_waits_for_a_model_whose_endpoint_is_still_down_waits_on(lives: Lives) -> None:
+    lives.submit("named", model="idle")
+    engine = IdleEngine()
+    engine.name = "another"
+    engine.endpoints = [EndpointState("http://a/v1", name, "closed", 0, 8) for name in ("another", "")]
+    life = lives.begin(engine=engine)
+    assert [live.spec.id for live in life.dispatcher.live_requests()] == ["named"]
 
 
 async def test_an_answer_longer_than_this_server_allows_ends_with_its_next_token(lives: Lives) -> None:

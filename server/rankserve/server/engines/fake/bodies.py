@@ -231,7 +231,7 @@ async def read_fields(request: Request) -> dict[str, Any]:
         raise EngineError(400, "the content type must be application/json", kind="Bad Request")
     try:
         fields = json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EngineError(400, "the body is not JSON", param="body", kind="Bad Request") from None
     if not isinstance(fields, dict):
         raise EngineError(400, "the body must be a JSON object", param="body", kind="Bad Request")

@@ -16,7 +16,10 @@ class Circuit(Enum):
 
 
 class Breaker:
-    """Opens after failures, and closes with the first success that follows a good health check.
+    """Opens after failures, and closes with the first answer that begins after a good health check.
+
+    Requests and health checks are counted apart: who fails all new requests may still be well by its own
+    account, and stream an old answer.
 
     Args:
         on_change: told of each change.
@@ -25,23 +28,37 @@ class Breaker:
     def __init__(self, on_change: Callable[[Circuit], None]) -> None:
         self.state = Circuit.CLOSED
         self._on_change = on_change
-        self._failures = 0
+        self._failed = 0
+        self._missed = 0
 
-    def succeeded(self) -> None:
-        """An answer came to its end, or at least began."""
-        self._failures = 0
+    def began(self) -> None:
+        """An answer began."""
+        self._failed = self._missed = 0
         self._become(Circuit.CLOSED)
 
+    def lives(self) -> None:
+        """An answer went on: it is there, though it may be slow to say how it is."""
+        self._missed = 0
+
     def failed(self, *, for_sure: bool = False) -> None:
-        """A request or a health check failed; `for_sure` if nobody is there at all."""
-        self._failures += 1
-        if for_sure or self._failures >= _FAILURES or self.state is Circuit.HALF_OPEN:
-            self._become(Circuit.OPEN)
+        """A request failed; `for_sure` if nobody is there at all."""
+        self._failed += 1
+        self._open_if(for_sure or self._failed >= _FAILURES)
+
+    def missed(self, *, for_sure: bool = False) -> None:
+        """A health check failed; `for_sure` as above."""
+        self._missed += 1
+        self._open_if(for_sure or self._missed >= _FAILURES)
 
     def healthy(self) -> None:
         """A health check was answered well."""
+        self._missed = 0
         if self.state is Circuit.OPEN:
             self._become(Circuit.HALF_OPEN)
+
+    def _open_if(self, enough: bool) -> None:
+        if enough or self.state is Circuit.HALF_OPEN:
+            self._become(Circuit.OPEN)
 
     def _become(self, state: Circuit) -> None:
         if state is not self.state:

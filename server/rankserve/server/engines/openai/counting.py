@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 from rankserve.server.engines.openai.wire import Chunk
 
+# Text that may follow once all tokens are counted: chunks may be shorter than tokens. A token has some four
+# characters; who sends many more does not keep to the length that was asked for.
+_CHARACTERS_PER_TOKEN = 16
+_CHARACTERS_MORE = 4096
+
 
 @dataclass(slots=True, frozen=True)
 class Piece:
@@ -24,16 +29,22 @@ class TokenCount:
 
     Args:
         most: tokens the answer may have.
+
+    Attributes:
+        began: whether anything of an answer came.
+        overrun: whether far more text came than so many tokens have; the answer has ended.
     """
 
     def __init__(self, most: int) -> None:
+        self.began = False
+        self.overrun = False
         self._most = most
         self._counted = 0
         self._untold = 0
         self._text = ""
-        self._exact = False
         self._finish_reason = ""
         self._input_tokens = 0
+        self._more = 0
 
     @property
     def finished(self) -> bool:
@@ -42,17 +53,22 @@ class TokenCount:
 
     def add(self, chunk: Chunk) -> Piece | None:
         """What can be told now: tokens without text wait for text, and the other way round."""
+        self.began = True
         if chunk.finish_reason:
             self._finish_reason = chunk.finish_reason
         if chunk.usage is not None:
             self._input_tokens = chunk.usage.prompt_tokens
-            # Without choices, or at the end, everybody tells; before that only who was asked and can.
-            self._exact = self._exact or not chunk.finish_reason
-            self._count_to(chunk.usage.completion_tokens)
-        if chunk.text and not self._exact and chunk.usage is None:
-            self._count_to(self._counted + 1)
-        self._text += chunk.text
+            # Amid the answer a count beyond all there may be is no count.
+            if self.finished or chunk.usage.completion_tokens <= self._most:
+                self._count_to(chunk.usage.completion_tokens)
+        if chunk.text:
+            self._add_text(chunk.text)
         return self._take() if self._text and self._untold else None
+
+    def done(self) -> None:
+        """The stream says that it is complete: that ends an answer which did not say why it ends."""
+        if self.began and not self.finished:
+            self._finish_reason = "length" if self._counted == self._most else "stop"
 
     def end(self) -> Piece:
         """The last piece; call it when the stream has ended and `finished` is true."""
@@ -62,6 +78,16 @@ class TokenCount:
         last = self._take()
         reason = "length" if self._finish_reason == "length" else "stop"
         return Piece(last.count, last.text, reason, self._input_tokens)
+
+    def _add_text(self, text: str) -> None:
+        if self._counted == self._most and not self.finished and not self._untold:
+            self._more += len(text)
+            if self._more > _CHARACTERS_PER_TOKEN * self._most + _CHARACTERS_MORE:
+                self.overrun = True
+                self._finish_reason = "length"
+        if not self._untold:
+            self._count_to(self._counted + 1)
+        self._text += text
 
     def _take(self) -> Piece:
         piece = Piece(self._untold, self._text)

@@ -3,32 +3,30 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
-from email.utils import parsedate_to_datetime
-from time import monotonic, time
+from contextlib import aclosing
+from time import monotonic
 
-import httpx2
 import orjson
 import structlog
 
 from rankserve.server.engines.contract import Assignment, EndpointState
 from rankserve.server.engines.openai.breaker import Breaker, Circuit
+from rankserve.server.engines.openai.client import EndpointClient
 from rankserve.server.engines.openai.counting import Piece, TokenCount
 from rankserve.server.engines.openai.dialects import DIALECTS, OPENAI, Dialect, dialect_of
 from rankserve.server.engines.openai.endpoint_settings import EndpointError, EndpointSettings
-from rankserve.server.engines.openai.errors import Broken, Busy, EndpointTrouble, Refused, Unreachable
+from rankserve.server.engines.openai.errors import Broken, Busy, EndpointTrouble, Unreachable
 from rankserve.server.engines.openai.in_flight import InFlightLimit, Load
 from rankserve.server.engines.openai.load import read_load
-from rankserve.server.engines.openai.wire import body_of, error_text, path_of, read_chunk
+from rankserve.server.engines.openai.wire import body_of, path_of, read_chunk
 from rankserve.server.scheduling.engine_priority import engine_priority
 from rankserve.server.scheduling.request import Request
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_S = 2.0
 _PROBE_EVERY_S = 0.5
-_PROBE_S = 2.0
-# Of what it says beside answers.
-_MOST_BYTES = 4 << 20
+# For the end of a stream whose answer has ended.
+_PATIENCE_S = 1.0
 # With less of its KV cache free it is given nothing more.
 _FULL_KV = 0.95
 _MOST_RETRY_AFTER_S = 60.0
@@ -36,8 +34,6 @@ _MOST_RETRY_AFTER_S = 60.0
 
 class Endpoint:
     """Call `learn` before anything else, and run `watch` from then on.
-
-    Goes through no proxy, follows no redirect, and repeats neither key nor prompt in a message.
 
     Args:
         settings: where it is and how it is used.
@@ -75,30 +71,20 @@ class Endpoint:
         self._clock = clock
         self._paused_until_s = -math.inf
         self._learned = False
-        key = settings.api_key()
-        self._client = httpx2.AsyncClient(
-            headers={
-                "content-type": "application/json",
-                # A few compressed bytes could become very many.
-                "accept-encoding": "identity",
-                **({"authorization": f"Bearer {key}"} if key else {}),
-            },
-            timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S),
-            trust_env=False,
-            verify=httpx2.create_ssl_context(),
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
-        )
+        # What it had when it was last taken for broken.
+        self._doubtful: set[str] = set()
+        self._client = EndpointClient(settings.api_key(), timeout_s)
 
     @property
     def url(self) -> str:
         return self.settings.url
 
-    def change(self, settings: EndpointSettings) -> None:
-        """Takes over what can change while requests are in flight: weight, limit and priority."""
+    def change(self, settings: EndpointSettings, api_key: str) -> None:
+        """Takes over what can change while requests are in flight: weight, limit, priority and key."""
         if settings.max_sequences != self.settings.max_sequences:
             self._limit = InFlightLimit(settings.max_sequences)
         self.settings = settings
+        self._client.use_key(api_key)
 
     async def learn(self) -> None:
         """Asks what it is and which models it has.
@@ -108,14 +94,15 @@ class Endpoint:
             EndpointError: it does not have the model.
         """
         try:
-            models = orjson.loads(await self._get(f"{self.url}/models"))["data"]
+            models = orjson.loads(await self._client.get(f"{self.url}/models"))["data"]
             described = {str(model["id"]): model for model in models}
         except (ValueError, KeyError, TypeError) as error:
             raise Broken(f"{self.url}/models: not of the OpenAI API ({type(error).__name__})") from None
-        if not described or (self.model and self.model not in described):
+        wanted = self.settings.model
+        if not described or (wanted and wanted not in described):
             has = ", ".join(map(repr, list(described)[:10])) or "none"
-            raise EndpointError(f"{self.url} has no model {self.model!r}; it has: {has}")
-        self.model = self.model or next(iter(described))
+            raise EndpointError(f"{self.url} has no model {wanted!r}; it has: {has}")
+        self.model = wanted or next(iter(described))
         about = described[self.model]
         if self.settings.dialect is None:
             self.dialect = dialect_of(str(about.get("owned_by", "")))
@@ -128,10 +115,12 @@ class Endpoint:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
             try:
-                async with asyncio.timeout(_PROBE_S):
-                    await self._probe()
-            except (EndpointTrouble, EndpointError, TimeoutError) as error:
-                self.breaker.failed(for_sure=isinstance(error, Unreachable))
+                await self._probe()
+            except (EndpointTrouble, EndpointError) as error:
+                self.breaker.missed(for_sure=isinstance(error, Unreachable))
+            except Exception:
+                log.exception("endpoint_not_watched", url=self.url)
+                self.breaker.missed()
             else:
                 self.breaker.healthy()
             self._on_change()
@@ -140,11 +129,13 @@ class Endpoint:
         if not self._learned:
             await self.learn()
         root = self.url.removesuffix("/v1")
-        await self._get(f"{root}{self.dialect.health}" if self.dialect.health else f"{self.url}/models")
+        await self._client.get(
+            f"{root}{self.dialect.health}" if self.dialect.health else f"{self.url}/models"
+        )
         if self.dialect.load is not None:
             try:
-                text = (await self._get(f"{root}/metrics")).decode(errors="replace")
-            except Broken:
+                text = (await self._client.get(f"{root}/metrics")).decode(errors="replace")
+            except EndpointTrouble:
                 # It may serve without them.
                 self.load = None
             else:
@@ -175,7 +166,9 @@ class Endpoint:
         """How many more requests it can take now."""
         if not self.serves or (self.load is not None and self.load.kv_use >= _FULL_KV and self.in_flight):
             return 0
-        return max(0, self.limit - len(self.in_flight))
+        half_open = self.breaker.state is Circuit.HALF_OPEN
+        taken = self.in_flight.keys() - self._doubtful if half_open else self.in_flight
+        return max(0, self.limit - len(taken))
 
     @property
     def fullness(self) -> float:
@@ -211,32 +204,32 @@ class Endpoint:
         )
         count = TokenCount(left)
         sent_s = self._clock()
-        first = True
+        began = False
+        ends_s: float | None = None
         try:
-            async with self._client.stream(
-                "POST", f"{self.url}/{path_of(assignment)}", content=body
-            ) as response:
-                if response.status_code != 200:
-                    raise await self._trouble(response)
-                async for event in httpx2.EventSource(response):
-                    if event.data == "[DONE]":
+            async with aclosing(self._client.events(f"{self.url}/{path_of(assignment)}", body)) as events:
+                while not count.overrun and (data := await _next(events, ends_s)) is not None:
+                    if data == "[DONE]":
+                        count.done()
                         break
-                    piece = count.add(read_chunk(event.data))
-                    if piece is not None:
-                        # Slow to say how it is, it may be while it answers.
-                        self.breaker.succeeded()
-                        if first:
-                            first = False
-                            self._first_token(self._clock() - sent_s)
-                        yield piece
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise Unreachable(f"{self.url}: {type(error).__name__}") from None
-        except httpx2.TransportError as error:
+                    piece = count.add(read_chunk(data))
+                    if count.finished and ends_s is None:
+                        ends_s = asyncio.get_running_loop().time() + _PATIENCE_S
+                    if piece is None:
+                        continue
+                    self.breaker.lives()
+                    if not began:
+                        began = True
+                        self._began(self._clock() - sent_s)
+                    yield piece
+        except Broken:
+            # What comes after the end of an answer takes nothing from it.
             if not count.finished:
-                raise Broken(f"{self.url}: {type(error).__name__}") from None
+                raise
         if not count.finished:
             raise Broken(f"{self.url}: the stream ended within the answer")
-        self.breaker.succeeded()
+        if not began:
+            self._began(self._clock() - sent_s)
         yield count.end()
 
     def failed(self, trouble: EndpointTrouble) -> None:
@@ -247,7 +240,9 @@ class Endpoint:
         elif isinstance(trouble, Unreachable | Broken):
             self.breaker.failed(for_sure=isinstance(trouble, Unreachable))
 
-    def _first_token(self, after_s: float) -> None:
+    def _began(self, after_s: float) -> None:
+        """The first token of an answer came."""
+        self.breaker.began()
         if self.load is None:
             self._limit.first_token(after_s, len(self.in_flight))
 
@@ -257,33 +252,12 @@ class Endpoint:
         lower_first = self.settings.priority == "lower-first"
         return engine_priority(assignment.request.priority, assignment.key, lower_first=lower_first)
 
-    async def _get(self, url: str) -> bytes:
-        try:
-            async with self._client.stream("GET", url, timeout=_PROBE_S) as response:
-                body = await _read(response)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise Unreachable(f"{url}: {type(error).__name__}") from None
-        except httpx2.TransportError as error:
-            raise Broken(f"{url}: {type(error).__name__}") from None
-        if response.status_code != 200:
-            raise Broken(f"{url}: HTTP {response.status_code}")
-        return body
-
-    async def _trouble(self, response: httpx2.Response) -> EndpointTrouble:
-        body = await _read(response)
-        try:
-            said = error_text(orjson.loads(body))
-        except ValueError:
-            said = ""
-        status = response.status_code
-        if status in (400, 413, 422):
-            return Refused(said or f"HTTP {status}")
-        if status in (429, 503):
-            return Busy(f"{self.url}: HTTP {status}", _retry_after_s(response.headers.get("retry-after", "")))
-        return Broken(f"{self.url}: HTTP {status}")
-
     def _circuit_changed(self, state: Circuit) -> None:
         log.warning("endpoint_circuit", url=self.url, state=state.value, in_flight=len(self.in_flight))
+        if state is Circuit.OPEN:
+            # It may come back as another.
+            self._learned = False
+            self._doubtful = set(self.in_flight)
         self._on_change()
 
 
@@ -293,22 +267,10 @@ def _tokens_to_hold(request: Request) -> float:
     return request.prompt_tokens + max(float(request.output_tokens), min(expected, request.max_tokens))
 
 
-async def _read(response: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > _MOST_BYTES:
-            raise Broken(f"{response.url}: more than {_MOST_BYTES} bytes")
-    return bytes(body)
-
-
-def _retry_after_s(header: str) -> float:
-    """Seconds, from either form of the header; 0 if it has none."""
+async def _next(events: AsyncGenerator[str], until_s: float | None) -> str | None:
+    """The next event's data; None at the end, or at that time of the event loop."""
     try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
-    except (ValueError, TypeError):
-        return 0.0
+        async with asyncio.timeout_at(until_s):
+            return await anext(events)
+    except (StopAsyncIteration, TimeoutError):
+        return None

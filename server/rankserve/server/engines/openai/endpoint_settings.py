@@ -34,7 +34,8 @@ def _checked_url(url: str) -> str:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:
         parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    port = parsed.port if parsed.port is not None else 80
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < port < 1 << 16:
         raise ValueError("must be like http://127.0.0.1:8000/v1")
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise ValueError("must hold no user, password or query: keys are read from files")
@@ -81,7 +82,7 @@ def read_endpoints(path: Path) -> tuple[EndpointSettings, ...]:
         raise EndpointError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         raise EndpointError(f"{path}: {_problems(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EndpointError(f"{path}: not TOML: {error}") from None
     twice = {endpoint.url for endpoint in found if sum(other.url == endpoint.url for other in found) > 1}
     if twice:

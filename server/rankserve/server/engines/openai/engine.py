@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -27,7 +28,7 @@ from rankserve.server.engines.openai.endpoint_settings import (
 from rankserve.server.engines.openai.errors import Broken, EndpointTrouble, Refused
 from rankserve.server.engines.openai.pool import EndpointPool
 from rankserve.server.engines.openai.wire import can_continue
-from rankserve.server.errors import AnswerLost, EngineLost, EngineRefused, InternalFailure
+from rankserve.server.errors import AnswerLost, EngineLost, EngineRefused, InternalFailure, RequestError
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.request import Request
 from rankserve.server.watched_files import WatchedFiles
@@ -42,6 +43,21 @@ _UNBOUNDED = 1 << 31
 _MOST_LOST = 5
 # The KV of a prefix that the engine still caches comes back this fast, in decode steps for a token.
 _RESTART_STEPS_PER_TOKEN = 0.02
+
+
+@dataclass(slots=True)
+class _History:
+    """What happened to a request since it got any further.
+
+    Attributes:
+        lost: times that an endpoint lost it.
+        at: URLs of all endpoints that ever did.
+        too_long_for: the longest context of those that it was too long for, in tokens.
+    """
+
+    lost: int = 0
+    at: set[str] = field(default_factory=set)
+    too_long_for: int = 0
 
 
 @dataclass(slots=True)
@@ -68,7 +84,7 @@ class OpenAIEngine:
         self._first = self._read()
         self._pool = EndpointPool(self._make)
         self._calls: dict[str, _Call] = {}
-        self._lost: dict[str, int] = {}
+        self._histories: dict[str, _History] = {}
         self._wake = asyncio.Event()
 
     @property
@@ -115,7 +131,8 @@ class OpenAIEngine:
         return [endpoint.state for endpoint in self._pool.endpoints]
 
     def count_tokens(self, prompt: str) -> int:
-        return max(1, len(prompt) // _CHARACTERS_PER_TOKEN)
+        english = len(prompt.encode("ascii", "ignore"))
+        return max(1, english // _CHARACTERS_PER_TOKEN + len(prompt) - english)
 
     async def prepare(self) -> None:
         await self._pool.set(self._first)
@@ -131,8 +148,13 @@ class OpenAIEngine:
         try:
             while True:
                 self._wake.clear()
-                for model in self._pool.models:
-                    self._start_all(host, model)
+                for number, model in enumerate(self._pool.models):
+                    if number == 0:
+                        self._start_all(host, model, "")
+                    # The first as well: it may not always have been the first.
+                    self._start_all(host, model, model)
+                for model in self._pool.gone:
+                    self._fail_all(host, model)
                 await self._wake.wait()
         finally:
             if watch is not None:
@@ -146,40 +168,48 @@ class OpenAIEngine:
 
     def evict(self, request: Request) -> None:
         call = self._release(request)
-        self._lost.pop(request.id, None)
+        self._histories.pop(request.id, None)
         if call is not None and call.task is not None:
             # Closing the connection makes the engine abort the request.
             call.task.cancel()
 
-    def _start_all(self, host: EngineHost, model: str) -> None:
+    def _start_all(self, host: EngineHost, model: str, queue: str) -> None:
+        """Starts what waits in a queue and this model has room for."""
         if not self._pool.serves(model):
             return
-        queue = "" if model == self._pool.models[0] else model
-        room = EngineRoom(self._pool.room(model), _UNBOUNDED, _UNBOUNDED, model=queue)
-        plan = host.plan(room)
+        plan = host.plan(EngineRoom(self._pool.room(model), _UNBOUNDED, _UNBOUNDED, model=queue))
         for request in plan.evicted:
             self.evict(request)
         for assignment in plan.starting:
-            endpoint = self._pool.place(model)
-            if endpoint is None:
-                # Nobody serves this model any more.
-                host.returned(assignment.request)
-                continue
             request = assignment.request
-            endpoint.in_flight[request.id] = request
-            call = self._calls[request.id] = _Call(endpoint, assignment, request.output_tokens)
-            call.task = asyncio.create_task(self._serve(host, call))
+            history = self._histories.get(request.id)
+            able = partial(_is_able, assignment, history)
+            endpoint = self._pool.place(model, able, () if history is None else history.at)
+            if endpoint is not None:
+                endpoint.in_flight[request.id] = request
+                call = self._calls[request.id] = _Call(endpoint, assignment, request.output_tokens)
+                call.task = asyncio.create_task(self._serve(host, call))
+            elif not self._pool.serves(model):
+                # It was the last that served, and left just now.
+                host.returned(request)
+            else:
+                self._histories.pop(request.id, None)
+                host.failed(request, EngineLost() if history else AnswerLost())
+
+    def _fail_all(self, host: EngineHost, model: str) -> None:
+        """Ends what waits for a model that no endpoint has any more."""
+        plan = host.plan(EngineRoom(_UNBOUNDED, _UNBOUNDED, _UNBOUNDED, model=model))
+        for assignment in plan.starting:
+            self._histories.pop(assignment.request.id, None)
+            host.failed(assignment.request, EngineLost())
 
     async def _serve(self, host: EngineHost, call: _Call) -> None:
         request = call.assignment.request
         try:
-            if call.assignment.answer and not can_continue(call.assignment, call.endpoint.dialect):
-                self._release(request)
-                host.failed(request, AnswerLost())
-                return
             async with aclosing(call.endpoint.answer(call.assignment)) as pieces:
                 async for piece in pieces:
-                    self._produced(host, call, piece)
+                    if self._is_current(call):
+                        self._produced(host, call, piece)
         except EndpointTrouble as trouble:
             if self._is_current(call):
                 call.endpoint.failed(trouble)
@@ -201,7 +231,7 @@ class OpenAIEngine:
         request.output_tokens += piece.count
         if piece.finished:
             self._release(request)
-            self._lost.pop(request.id, None)
+            self._histories.pop(request.id, None)
         # What there was of the answer counted as part of the prompt.
         input_tokens = 0 if call.assignment.answer else piece.input_tokens
         host.produced([TokensProduced(request, piece.count, piece.text, piece.finished, input_tokens)])
@@ -216,17 +246,27 @@ class OpenAIEngine:
             request_id=request.id,
             output_tokens=request.output_tokens,
         )
+        history = self._histories.setdefault(request.id, _History())
+        if request.output_tokens > call.had_tokens:
+            history.lost = 0
         if isinstance(trouble, Refused):
-            host.failed(request, EngineRefused(str(trouble)))
-            return
-        got_further = request.output_tokens > call.had_tokens
-        lost = isinstance(trouble, Broken) + (0 if got_further else self._lost.get(request.id, 0))
-        goes_on = not request.output_tokens or can_continue(call.assignment, call.endpoint.dialect)
-        if goes_on and lost < _MOST_LOST:
-            self._lost[request.id] = lost
+            history.too_long_for = max(history.too_long_for, call.endpoint.max_model_len or _UNBOUNDED)
+            error: RequestError = EngineRefused(str(trouble))
+        else:
+            history.lost += isinstance(trouble, Broken)
+            history.at.add(call.endpoint.url)
+            error = EngineLost()
+        if request.output_tokens >= request.max_tokens:
+            # Nothing was lost but the end.
+            self._histories.pop(request.id)
+            host.produced([TokensProduced(request, 0, "", "length")])
+        elif history.lost < _MOST_LOST and self._pool.any_able(
+            call.endpoint.model, partial(_is_able, call.assignment, history)
+        ):
             host.returned(request)
         else:
-            host.failed(request, EngineLost())
+            self._histories.pop(request.id)
+            host.failed(request, error)
 
     def _release(self, request: Request) -> _Call | None:
         """Its slot is free."""
@@ -267,4 +307,15 @@ class OpenAIEngine:
                 await self._pool.set(await asyncio.to_thread(read_endpoints, path))
             except EndpointError as error:
                 log.error("endpoint_file_not_read", reason=str(error), kept=len(self._pool.endpoints))
+            except Exception:
+                log.exception("endpoint_file_not_read", kept=len(self._pool.endpoints))
             self.wake()
+
+
+def _is_able(assignment: Assignment, history: _History | None, endpoint: Endpoint) -> bool:
+    """Whether an endpoint can answer this, as far as that is known."""
+    request = assignment.request
+    if request.output_tokens and not can_continue(assignment, endpoint.dialect):
+        return False
+    longest = endpoint.max_model_len or _UNBOUNDED
+    return history is None or longest > history.too_long_for

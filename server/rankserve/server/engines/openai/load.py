@@ -1,6 +1,5 @@
 """An endpoint's load, out of its `/metrics`."""
 
-import math
 import re
 
 from rankserve.server.engines.openai.dialects import LoadMetrics
@@ -10,6 +9,8 @@ from rankserve.server.engines.openai.in_flight import Load
 _SAMPLE = re.compile(r"^([A-Za-z_:][\w:]*)(?:\{([^\n]*)\})?[ \t]+(\S+)", re.MULTILINE)
 # SGLang tells the requests of each priority beside those of all, whose priority is empty.
 _OF_ONE_PRIORITY = re.compile(r'(?:^|,)\s*priority="[^"]')
+# More requests than any server has.
+_MOST = 1e6
 
 
 def read_load(text: str, names: LoadMetrics) -> Load | None:
@@ -22,7 +23,7 @@ def read_load(text: str, names: LoadMetrics) -> Load | None:
                 number = float(value)
             except ValueError:
                 return None
-            if not math.isfinite(number) or number < 0:
+            if not 0 <= number <= _MOST:
                 return None
             values.setdefault(name, []).append(number)
     if names.running not in values or names.waiting not in values:

@@ -1,7 +1,7 @@
 """The endpoints there are, and which of them a request goes to."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import structlog
 
@@ -25,6 +25,7 @@ class EndpointPool:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._default_model = ""
+        self._seen: set[str] = set()
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
@@ -32,26 +33,38 @@ class EndpointPool:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that endpoints have, the first endpoint's first; it stays the first for good."""
+        """Those that endpoints have; the first is the default for as long as any endpoint has it."""
         found = dict.fromkeys(e.model for e in self._endpoints.values() if e.model and not e.leaving)
-        if not self._default_model and found:
+        self._seen.update(found)
+        if found and self._default_model not in found:
+            if self._default_model:
+                log.warning("default_model_gone", model=self._default_model, instead=next(iter(found)))
             self._default_model = next(iter(found))
         return tuple(dict.fromkeys((self._default_model, *found))) if self._default_model else ()
+
+    @property
+    def gone(self) -> set[str]:
+        """Models that endpoints had and none has any more."""
+        return self._seen.difference(self.models)
 
     async def set(self, wanted: Iterable[EndpointSettings]) -> None:
         """Makes these the endpoints there are. Raises EndpointError, with nothing changed, if they cannot."""
         by_url = {settings.url: settings for settings in wanted}
+        keys = {url: settings.api_key() for url, settings in by_url.items()}
         new: dict[str, Endpoint] = {}
         for url, settings in by_url.items():
             known = self._endpoints.get(url)
             if known is None or _is_another(known.settings, settings):
                 new[url] = self._make(settings)
-        await asyncio.gather(*(self._learn(endpoint) for endpoint in new.values()))
+        learnt = await asyncio.gather(*(self._learn(e) for e in new.values()), return_exceptions=True)
+        if problems := [problem for problem in learnt if problem is not None]:
+            await asyncio.gather(*(endpoint.aclose() for endpoint in new.values()))
+            raise problems[0]
         for url, endpoint in list(self._endpoints.items()):
             if url in new or url not in by_url:
                 self._leave(url, endpoint)
             else:
-                endpoint.change(by_url[url])
+                endpoint.change(by_url[url], keys[url])
         for url, endpoint in new.items():
             log.info("endpoint_added", url=url, model=endpoint.model, dialect=endpoint.dialect.name)
             self._endpoints[url] = endpoint
@@ -65,14 +78,32 @@ class EndpointPool:
         """Whether any endpoint that has this model may be given something."""
         return any(endpoint.serves for endpoint in self._having(model))
 
-    def place(self, model: str) -> Endpoint | None:
+    def place(
+        self, model: str, able: Callable[[Endpoint], bool], avoid: Collection[str] = ()
+    ) -> Endpoint | None:
         """Where the next request for this model goes: of those with room, where least is to be held.
 
-        Where none has room any more, of those that serve; None if none does.
+        Where none has room any more, of those that serve.
+
+        Args:
+            model: that it asks for.
+            able: whether an endpoint can answer it.
+            avoid: URLs of endpoints that are taken only where there is no other.
+
+        Returns:
+            None if no endpoint that serves is able.
         """
-        serving = [endpoint for endpoint in self._having(model) if endpoint.serves]
-        with_room = [endpoint for endpoint in serving if endpoint.room]
-        return min(with_room or serving, key=lambda endpoint: endpoint.fullness, default=None)
+        serving = [endpoint for endpoint in self._having(model) if endpoint.serves and able(endpoint)]
+        return min(
+            serving,
+            key=lambda endpoint: (endpoint.url in avoid, not endpoint.room, endpoint.fullness),
+            default=None,
+        )
+
+    def any_able(self, model: str, able: Callable[[Endpoint], bool]) -> bool:
+        """Whether any endpoint that serves this model is able; while none serves, any that has it."""
+        having = list(self._having(model))
+        return any(able(endpoint) for endpoint in [e for e in having if e.serves] or having)
 
     def released(self, endpoint: Endpoint) -> None:
         """An endpoint has a request less."""
@@ -102,7 +133,7 @@ class EndpointPool:
         except EndpointTrouble as trouble:
             # It may come later.
             log.warning("endpoint_unreachable", url=endpoint.url, reason=str(trouble))
-            endpoint.breaker.failed(for_sure=True)
+            endpoint.breaker.missed(for_sure=True)
 
 
 def _is_another(before: EndpointSettings, after: EndpointSettings) -> bool:

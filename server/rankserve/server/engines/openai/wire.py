@@ -11,6 +11,10 @@ from rankserve.server.engines.openai.errors import Broken
 
 # Of an error's text that is repeated to the client and in logs.
 _MOST_ERROR_CHARACTERS = 500
+# Longer than any context: no count of tokens.
+_MOST_TOKENS = 1 << 31
+# How an answer ends that the server gave up.
+_GIVEN_UP = ("abort", "cancelled", "error")
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,10 +86,14 @@ def body_of(
 
 
 def read_chunk(data: str) -> Chunk:
-    """One event's data. Raises Broken where it is an error, or nothing that the API knows."""
+    """One event's data; usage that cannot be counts as none.
+
+    Raises:
+        Broken: it is an error, the end of an answer that was given up, or nothing that the API knows.
+    """
     try:
         event = orjson.loads(data)
-        if "error" in event:
+        if event.get("error") is not None:
             # What it says may hold the prompt.
             raise Broken("an error in its stream")
         usage = _usage(event.get("usage"))
@@ -93,7 +101,10 @@ def read_chunk(data: str) -> Chunk:
             return Chunk(usage=usage)
         choice = event["choices"][0]
         text = choice["text"] if "text" in choice else choice["delta"].get("content")
-        return Chunk(_string(text), _string(choice.get("finish_reason")), usage)
+        finish_reason = _string(choice.get("finish_reason"))
+        if finish_reason in _GIVEN_UP:
+            raise Broken("it gave the answer up")
+        return Chunk(_string(text), finish_reason, usage)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Broken(f"its stream is not of the OpenAI API ({type(error).__name__})") from None
 
@@ -109,15 +120,15 @@ def error_text(event: Any) -> str:
 
 
 def _usage(usage: Any) -> Usage | None:
-    if usage is None:
+    if not isinstance(usage, dict):
         return None
-    return Usage(_count(usage["prompt_tokens"]), _count(usage["completion_tokens"]))
+    found = Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
+    return None if min(found.prompt_tokens, found.completion_tokens) < 0 else found
 
 
 def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(value)
-    return value
+    """Below 0 if it is none."""
+    return value if type(value) is int and value < _MOST_TOKENS else -1
 
 
 def _string(value: Any) -> str:

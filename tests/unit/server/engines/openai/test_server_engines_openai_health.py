@@ -21,11 +21,33 @@ def breaker(changes: list[Circuit]) -> Breaker:
 def test_it_opens_after_three_failures_in_a_row(breaker: Breaker, changes: list[Circuit]) -> None:
     for _ in range(2):
         breaker.failed()
-    breaker.succeeded()
+    breaker.began()
     for _ in range(2):
         breaker.failed()
     assert breaker.state is Circuit.CLOSED
     breaker.failed()
+    assert changes == [Circuit.OPEN]
+
+
+def test_an_old_answer_that_goes_on_does_not_make_up_for_new_ones_that_fail(breaker: Breaker) -> None:
+    for _ in range(3):
+        breaker.failed()
+        breaker.lives()
+        breaker.healthy()
+    assert breaker.state is not Circuit.CLOSED
+
+
+def test_health_checks_that_are_missed_now_and_then_or_while_it_answers_do_not_count(
+    breaker: Breaker, changes: list[Circuit]
+) -> None:
+    for well in (breaker.healthy, breaker.lives):
+        for _ in range(9):
+            breaker.missed()
+            breaker.missed()
+            well()
+    assert changes == []
+    for _ in range(3):
+        breaker.missed()
     assert changes == [Circuit.OPEN]
 
 
@@ -43,7 +65,7 @@ def test_a_good_health_check_lets_one_request_try_and_that_decides(
     breaker.healthy()
     breaker.failed()
     breaker.healthy()
-    breaker.succeeded()
+    breaker.began()
     assert changes == [Circuit.OPEN, Circuit.HALF_OPEN, Circuit.OPEN, Circuit.HALF_OPEN, Circuit.CLOSED]
 
 

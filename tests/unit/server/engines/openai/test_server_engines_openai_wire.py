@@ -31,6 +31,11 @@ VLLM = DIALECTS["vllm"].load
             '{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}',
             Chunk("", "", Usage(3, 1)),
         ),
+        ('{"choices": [{"text": "so"}], "error": null, "usage": null}', Chunk("so")),
+        ('{"choices": [], "usage": {"prompt_tokens": -1, "completion_tokens": 1}}', Chunk()),
+        ('{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": true}}', Chunk()),
+        ('{"choices": [], "usage": {"prompt_tokens": 1099511627776, "completion_tokens": 1}}', Chunk()),
+        ('{"choices": [], "usage": []}', Chunk()),
     ],
 )
 def test_a_chunk_is_read_in_either_api_s_form(data: str, chunk: Chunk) -> None:
@@ -49,10 +54,8 @@ def test_a_chunk_is_read_in_either_api_s_form(data: str, chunk: Chunk) -> None:
         '{"choices": [{}]}',
         '{"choices": [{"text": 3}]}',
         '{"choices": [{"delta": {"content": {}}}]}',
-        '{"choices": [], "usage": {"prompt_tokens": -1, "completion_tokens": 1}}',
-        '{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": true}}',
-        '{"choices": [], "usage": []}',
         '{"error": {"message": "out of memory"}}',
+        '{"choices": [{"text": "so", "finish_reason": "abort"}]}',
     ],
 )
 def test_what_is_no_chunk_breaks_the_answer(data: str) -> None:
@@ -118,8 +121,43 @@ def test_usage_that_goes_back_takes_nothing_back() -> None:
     pieces, end = tokens_of(
         9, Chunk("a", usage=Usage(2, 3)), Chunk("b", usage=Usage(2, 1)), Chunk("c", "stop", Usage(2, 4))
     )
-    assert pieces == [(3, "a"), (1, "bc")]
+    assert pieces == [(3, "a"), (1, "b"), (1, "c")]
     assert end[0] == 0
+
+
+def test_a_count_amid_the_answer_that_is_beyond_all_there_may_be_is_none() -> None:
+    pieces, _ = tokens_of(20, Chunk("a", usage=Usage(2, 10**9)), Chunk("b", usage=Usage(2, 10**9)))
+    assert pieces == [(1, "a"), (1, "b")]
+
+
+def test_an_endpoint_that_stops_counting_still_streams() -> None:
+    pieces, _ = tokens_of(20, Chunk("a", usage=Usage(2, 0)), Chunk("b"), Chunk("c"))
+    assert pieces == [(1, "a"), (1, "b"), (1, "c")]
+
+
+def test_who_does_not_keep_to_the_length_is_cut() -> None:
+    count = TokenCount(3)
+    for _ in range(1000):
+        count.add(Chunk("x" * 100))
+        if count.overrun:
+            break
+    end = count.end()
+    assert count.finished
+    assert end.finished == "length"
+    assert len(end.text) < 5000
+
+
+def test_a_stream_that_says_no_more_than_that_it_is_complete_has_ended() -> None:
+    count = TokenCount(3)
+    count.done()
+    assert not count.finished
+    count.add(Chunk("a"))
+    count.done()
+    assert count.end().finished == "stop"
+    full = TokenCount(1)
+    full.add(Chunk("a"))
+    full.done()
+    assert full.end().finished == "length"
 
 
 @given(
@@ -166,6 +204,13 @@ def test_requests_that_sglang_tells_by_priority_too_count_once() -> None:
         'sglang:num_queue_reqs{model_name="m",priority="7"} 1.0\n'
     )
     assert read_load(text, sglang) == Load(running=2, waiting=1, kv_use=0.0)
+
+
+def test_a_load_that_cannot_be_is_none() -> None:
+    assert VLLM is not None
+    for running in ("1e12", "1e308", "inf"):
+        text = f"vllm:num_requests_running {running}\nvllm:num_requests_waiting 1\n"
+        assert read_load(text, VLLM) is None
 
 
 @pytest.mark.parametrize("running", ["", "vllm:num_requests_running nan", "vllm:num_requests_running x"])
