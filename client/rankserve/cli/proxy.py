@@ -52,8 +52,8 @@ def proxy(
         bool,
         typer.Option(
             "--trust-clients",
-            help="Take clients' own `priority`, lower first, as bands that go before the policy's order."
-            " Otherwise it is overwritten.",
+            help="Take clients' own `priority`, or `X-Vllm-Priority`, lower first, as bands that go before the"
+            " policy's order. Otherwise it is overwritten.",
         ),
     ] = False,
     repository: Annotated[
@@ -74,6 +74,7 @@ def proxy(
     max_body_bytes: Annotated[
         int, typer.Option(metavar="BYTES", help="Longest request; longer ones are answered 413.")
     ] = 32 << 20,
+    body_timeout_s: Annotated[float, typer.Option(metavar="S", help="For a request to arrive.")] = 30.0,
     connect_timeout_s: Annotated[float, typer.Option(metavar="S", help="To reach the engine.")] = 5.0,
     read_timeout_s: Annotated[
         float, typer.Option(metavar="S", help="Longest silence of the engine.")
@@ -137,6 +138,7 @@ def proxy(
             ranker_threads=ranker_threads,
             ranker_timeout_ms=ranker_timeout_ms,
             max_body_bytes=max_body_bytes,
+            body_timeout_s=body_timeout_s,
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             drain_timeout_s=drain_timeout_s,
