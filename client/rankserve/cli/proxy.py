@@ -52,8 +52,8 @@ def proxy(
         bool,
         typer.Option(
             "--trust-clients",
-            help="Take clients' own `priority`, or `X-Vllm-Priority`, lower first, as bands that go before the"
-            " policy's order. Otherwise it is overwritten.",
+            help="Take clients' own `priority`, or `X-Vllm-Priority`, lower first, as bands that go before"
+            " the policy's order. Otherwise it is overwritten.",
         ),
     ] = False,
     repository: Annotated[

@@ -8,6 +8,7 @@ import pytest
 from rankserve.server.gateway.priority import PriorityMarker, priority_policy
 from rankserve.server.gateway.settings import GatewaySettings
 from rankserve.server.ranking.ranker import PromptScore
+from rankserve.server.scheduling.engine_priority import engine_priority
 from rankserve.server.scheduling.policies import AgedRanking, make_policy
 
 
@@ -27,14 +28,11 @@ def test_predictions_stay_apart_however_late_it_is(ageing_tokens_per_s: float) -
 
 
 def test_the_time_of_day_counts_as_several_proxies_agree_on_it() -> None:
-    marker = PriorityMarker(make_policy("fcfs"))
     before_s = time.time()
-    now = priority(marker)
+    now = priority(PriorityMarker(make_policy("fcfs")))
     after_s = time.time()
-    first, last = (
-        priority(PriorityMarker(make_policy("fcfs"), clock=lambda s=s: s)) for s in (before_s, after_s)
-    )
-    assert first <= now <= last
+    assert engine_priority(0, before_s, lower_first=True) <= now
+    assert now <= engine_priority(0, after_s, lower_first=True)
 
 
 @pytest.mark.parametrize("name", ["aged_ranking", "ranking"])
