@@ -72,7 +72,7 @@ def load(
         int | None, typer.Option(min=1, help="Longest answer to ask for, where the workload does not say.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, max=10, help="Of the sampling.  [default: the LLM's]")
+        float | None, typer.Option(min=0, max=10, help="Of the sampling.", show_default="the LLM's")
     ] = None,
     streams: Annotated[int, typer.Option(min=1, help="Streams to spread the requests over.")] = 1,
     request_timeout_s: Annotated[

@@ -25,7 +25,10 @@ class EnginePriority(StrEnum):
 
 def proxy(
     upstream: Annotated[
-        str, typer.Option(metavar="URL", help="The engine's OpenAI-compatible API, without /v1.")
+        str,
+        typer.Option(
+            metavar="URL", help="The engine's OpenAI-compatible API, with /v1 at its end or without."
+        ),
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", help="Port to listen on; 0 takes a free one.")] = 8100,
@@ -49,18 +52,20 @@ def proxy(
         bool,
         typer.Option(
             "--trust-clients",
-            help="Take clients' own `priority`, lower first, as bands that go before the policy's order."
-            " Otherwise it is overwritten.",
+            help="Take clients' own `priority`, or `X-Vllm-Priority`, lower first, as bands that go before"
+            " the policy's order. Otherwise it is overwritten.",
         ),
     ] = False,
     repository: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Ranker versions. [default: the bundled one]")
+        Path | None, typer.Option(metavar="FOLDER", help="Ranker versions.", show_default="the bundled one")
     ] = None,
     ranker: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Ranker. [default: the active one, or the only one]")
+        str | None,
+        typer.Option(metavar="NAME", help="Ranker.", show_default="the active one, or the only one"),
     ] = None,
     ranker_version: Annotated[
-        int | None, typer.Option(metavar="N", help="Its version. [default: the active one, or the newest]")
+        int | None,
+        typer.Option(metavar="N", help="Its version.", show_default="the active one, or the newest"),
     ] = None,
     ranker_threads: Annotated[int, typer.Option(metavar="N", help="Threads of one run of the model.")] = 1,
     ranker_timeout_ms: Annotated[
@@ -69,6 +74,7 @@ def proxy(
     max_body_bytes: Annotated[
         int, typer.Option(metavar="BYTES", help="Longest request; longer ones are answered 413.")
     ] = 32 << 20,
+    body_timeout_s: Annotated[float, typer.Option(metavar="S", help="For a request to arrive.")] = 30.0,
     connect_timeout_s: Annotated[float, typer.Option(metavar="S", help="To reach the engine.")] = 5.0,
     read_timeout_s: Annotated[
         float, typer.Option(metavar="S", help="Longest silence of the engine.")
@@ -82,10 +88,11 @@ def proxy(
         bool, typer.Option("--json", help="Once listening, print one JSON object on stdout.")
     ] = False,
 ) -> None:
-    """Forward everything to an engine; set the `priority` of completions, chats and responses by their score.
+    """Forward everything to an engine; set the priority of completions, chats, messages and responses.
 
-    For vLLM with `--scheduling-policy priority`, or any engine that orders by a field `priority`. It has no
-    queue of its own. `/rankserve/health` and `/rankserve/metrics` are its own, all other paths the engine's.
+    For vLLM with `--scheduling-policy priority`, SGLang with `--enable-priority-scheduling` and
+    `--disable-priority-preemption`, or any engine that orders by an integer `priority`. It has no queue of
+    its own. `/rankserve/health` and `/rankserve/metrics` are its own, all other paths the engine's.
     """
     # Some builds of ONNX Runtime report usage to their maker, over the network.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -131,6 +138,7 @@ def proxy(
             ranker_threads=ranker_threads,
             ranker_timeout_ms=ranker_timeout_ms,
             max_body_bytes=max_body_bytes,
+            body_timeout_s=body_timeout_s,
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             drain_timeout_s=drain_timeout_s,

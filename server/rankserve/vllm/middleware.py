@@ -7,14 +7,13 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from rankserve.server.gateway.bodies import Bodies
+from rankserve.server.gateway.json_bodies import Fields
 from rankserve.server.gateway.middleware import Headers, Marker, ScoringMiddleware
 from rankserve.server.gateway.priority import PriorityMarker
 from rankserve.server.gateway.scorer import PromptScorer
 from rankserve.server.ranking.ranker import PromptScore
 from rankserve.vllm.marks import EXPECTED_TOKENS, EXPECTED_TOKENS_P90, PREFIX, SCORE, TENANT, read_marks
 from rankserve.vllm.settings import Mode, VllmSettings
-
-_PRIORITY_HEADER = b"x-vllm-priority"
 
 
 class ScoreMarker(Marker):
@@ -26,41 +25,43 @@ class ScoreMarker(Marker):
     """
 
     def __init__(self, *, tenant_from: str = "", trust_clients: bool = False) -> None:
+        super().__init__(trust_clients=trust_clients)
         self._tenant_from = tenant_from
-        self._trust_clients = trust_clients
 
     def needs_score(self, body: dict[str, Any]) -> bool:
         given = body.get("vllm_xargs")
         if given is None:
             return True
-        return isinstance(given, dict) and not (self._trust_clients and read_marks(given).score is not None)
+        return isinstance(given, dict) and not (self.trust_clients and read_marks(given).score is not None)
 
-    def mark(self, body: dict[str, Any], headers: Headers, score: PromptScore | None) -> Headers:
+    def mark(
+        self, body: dict[str, Any], headers: Headers, score: PromptScore | None
+    ) -> tuple[Fields, Headers]:
+        fields: dict[str, Any] = {} if self.trust_clients else {"priority": None}
         given = body.get("vllm_xargs")
-        if given is not None and not isinstance(given, dict):
-            # For vLLM to refuse.
-            return headers
-        marks: dict[str, Any] = dict(given or {})
-        if not self._trust_clients:
-            marks = {name: value for name, value in marks.items() if not name.startswith(PREFIX)}
-            body.pop("priority", None)
-            headers = [(name, value) for name, value in headers if name.lower() != _PRIORITY_HEADER]
+        # What is no object is for vLLM to refuse.
+        if given is None or isinstance(given, dict):
+            fields["vllm_xargs"] = self._marks(given or {}, score, self._tenant(body, headers)) or None
+        return fields, self.unmarked(headers)
+
+    def _marks(self, given: dict[str, Any], score: PromptScore | None, tenant: str) -> dict[str, Any]:
+        marks = {
+            name: value for name, value in given.items() if self.trust_clients or not name.startswith(PREFIX)
+        }
         if score is not None:
             marks[SCORE] = score.score
-            for name, tokens in (
-                (EXPECTED_TOKENS, score.expected_tokens_p50),
-                (EXPECTED_TOKENS_P90, score.expected_tokens_p90),
-            ):
-                if tokens is not None and math.isfinite(tokens):
-                    marks[name] = tokens
-        tenant = self._tenant(body, headers)
+            lengths = {
+                EXPECTED_TOKENS: score.expected_tokens_p50,
+                EXPECTED_TOKENS_P90: score.expected_tokens_p90,
+            }
+            marks |= {
+                name: tokens
+                for name, tokens in lengths.items()
+                if tokens is not None and math.isfinite(tokens)
+            }
         if tenant:
             marks[TENANT] = tenant
-        if marks:
-            body["vllm_xargs"] = marks
-        else:
-            body.pop("vllm_xargs", None)
-        return headers
+        return marks
 
     def _tenant(self, body: dict[str, Any], headers: Headers) -> str:
         if self._tenant_from == "user":
@@ -72,7 +73,7 @@ class ScoreMarker(Marker):
 
 
 class ScoreMiddleware(ScoringMiddleware):
-    """Scores the prompts of completions, chats and responses; see `VllmSettings` for what can be set.
+    """Scores prompts in vLLM's server; see `VllmSettings` for what can be set.
 
     Raises:
         ValueError: names the variable that is wrong.

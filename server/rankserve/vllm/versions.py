@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-# Released versions that tests/vllm passed with.
+# Released versions that tests/real_vllm passed with.
 TESTED_VERSIONS = ("0.32.0",)
 ALLOW_UNTESTED = "RANKSERVE_VLLM_ALLOW_UNTESTED"
 

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from rich.text import Text
+from typer.main import get_command
 from typer.testing import CliRunner
 
 pytest.importorskip("pydantic", reason="needs the extra server: pip install 'rankserve[server]'")
@@ -33,6 +37,20 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+def commands_below(command: Any) -> Iterator[Any]:
+    """Of click, whose classes are typer's own in some versions of it."""
+    yield command
+    for below in getattr(command, "commands", {}).values():
+        yield from commands_below(below)
+
+
+def test_no_help_has_brackets_that_rich_takes_for_markup() -> None:
+    for command in commands_below(get_command(app)):
+        texts = [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]
+        for text in filter(None, texts):
+            assert Text.from_markup(text).plain == text
 
 
 def test_help_needs_none_of_the_extras() -> None:

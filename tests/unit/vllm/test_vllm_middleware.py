@@ -1,5 +1,6 @@
 """What the middleware in vLLM's server writes into requests, with a real ranker and a stub behind it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from support.asgi import Echo, call, live
 from support.toy_ranker import publish
 
+from rankserve.server.gateway.json_bodies import with_fields
 from rankserve.server.ranking.ranker import PromptScore
 from rankserve.vllm.marks import Marks, read_marks
 from rankserve.vllm.middleware import ScoreMarker, ScoreMiddleware
@@ -16,8 +18,11 @@ OURS = {"rankserve_score": -3.0, "rankserve_expected_tokens": 40.0, "rankserve_e
 
 
 def marked(body: dict[str, Any], score: PromptScore | None = SCORE, **how: Any) -> dict[str, Any]:
-    ScoreMarker(**how).mark(body, [(b"x-team", b"red"), (b"x-vllm-priority", b"1")], score)
-    return body
+    headers = [(b"x-team", b"red"), (b"x-vllm-priority", b"1")]
+    fields, left = ScoreMarker(**how).mark(body, headers, score)
+    assert left == headers[:1]
+    marked_body: dict[str, Any] = json.loads(with_fields(json.dumps(body).encode(), body, fields))
+    return marked_body
 
 
 def test_score_and_lengths_are_put_where_the_scheduler_finds_them() -> None:
@@ -45,8 +50,7 @@ def test_trusted_clients_may_claim() -> None:
     marker = ScoreMarker(trust_clients=True)
     assert not marker.needs_score(body)
     headers = [(b"x-vllm-priority", b"1")]
-    assert marker.mark(body, headers, None) == headers
-    assert body == {"priority": -5, "vllm_xargs": {"rankserve_score": 9.0, "rankserve_tenant": "vip"}}
+    assert marker.mark(body, headers, None) == ({"vllm_xargs": body["vllm_xargs"]}, headers)
     assert marker.needs_score({"vllm_xargs": {"rankserve_score": "9"}})
     assert marker.needs_score({})
 
@@ -93,6 +97,20 @@ async def test_the_middleware_is_set_up_by_the_environment(behind: Echo) -> None
     assert await call(middleware, {"prompt": "one two"}) == (200, b"ok")
     assert behind.fields["vllm_xargs"]["rankserve_score"] == -3.0
     assert "priority" not in behind.fields
+    await middleware._scorer.aclose()
+
+
+async def test_messages_are_scored_and_no_client_says_its_order_elsewhere(behind: Echo) -> None:
+    middleware = ScoreMiddleware(behind)
+    await middleware._scorer.start()
+    header = (b"X-Vllm-Priority", b"-7")
+    body = {"messages": [{"role": "user", "content": "one two"}], "vllm_xargs": {"rankserve_score": 9.0}}
+    assert await call(middleware, body, path="/v1/messages", headers=[header]) == (200, b"ok")
+    assert behind.fields["vllm_xargs"]["rankserve_score"] == -3.0
+    assert not behind.header(b"X-Vllm-Priority")
+    assert await call(middleware, body, path="/v1/messages/count_tokens", headers=[header]) == (200, b"ok")
+    assert behind.fields == body
+    assert not behind.header(b"X-Vllm-Priority")
     await middleware._scorer.aclose()
 
 

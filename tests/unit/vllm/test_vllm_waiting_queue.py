@@ -119,6 +119,15 @@ def test_what_is_no_score_counts_as_none(clock: Clock, score: Any) -> None:
     assert len(start(queue, 3)) == 3
 
 
+def test_an_empty_prompt_of_unknown_length_has_a_place(clock: Clock) -> None:
+    queue = queue_of(clock, "cost_aware")
+    add(
+        queue,
+        [Stub("empty", num_prompt_tokens=0), Stub("known", 1.0, extra={"rankserve_expected_tokens": 5})],
+    )
+    assert start(queue, 2) == ["known", "empty"]
+
+
 def test_requests_for_pooling_have_no_sampling_parameters(clock: Clock) -> None:
     class Pooling(Stub):
         @property

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import unquote_to_bytes
 
 import httpx2
 import structlog
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from rankserve.server.gateway.bodies import Bodies, ClientGoneError
+from rankserve.server.gateway.bodies import ArrivingBody, Bodies, ClientGoneError
 from rankserve.server.gateway.errors import RefusalError
+from rankserve.server.gateway.middleware import BODY_WAS_READ
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +46,7 @@ class Forwarder:
         read_timeout_s: the longest silence of the upstream, before and within its answer.
 
     Attributes:
-        unreachable_total: requests that the upstream could not be asked.
+        unreachable_total: requests that the upstream could not be asked, or did not answer.
         open: requests that are being answered.
     """
 
@@ -53,7 +55,8 @@ class Forwarder:
     ) -> None:
         self.unreachable_total = 0
         self.open = 0
-        self._upstream = httpx2.URL(upstream.rstrip("/"))
+        self._upstream = httpx2.URL(upstream)
+        self._before = self._upstream.raw_path.rstrip(b"/")
         self._bodies = bodies
         self._read_timeout_s = read_timeout_s
         self._client = httpx2.AsyncClient(
@@ -80,15 +83,18 @@ class Forwarder:
         await self._client.aclose()
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = self._target(scope)
         headers: Headers = scope["headers"]
         has_body = any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in headers)
-        body = _Body(receive, self._bodies) if has_body else None
+        arriving = self._bodies.arriving(receive, any_size=BODY_WAS_READ in scope)
+        body = _Body(arriving) if has_body else None
         request = httpx2.Request(
             scope["method"],
-            self._url(scope),
+            self._upstream,
             headers=[(b"host", self._host()), *_end_to_end(headers, dropped=_ANSWERED_HERE)],
             content=None if body is None else body.chunks(),
-            extensions={"timeout": self._client.timeout.as_dict()},
+            # Sent as it is; a URL would be written anew.
+            extensions={"timeout": self._client.timeout.as_dict(), "target": target},
         )
         answering = asyncio.create_task(self._answer(request, send))
         leaving = asyncio.create_task(_gone(receive, body))
@@ -107,8 +113,10 @@ class Forwarder:
             response = await self._client.send(request, stream=True)
         except (httpx2.ConnectTimeout, httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.PoolTimeout) as error:
             raise self._unreachable(504, "upstream_timeout", "did not answer in time", error) from None
-        except httpx2.TransportError as error:
+        except httpx2.ConnectError as error:
             raise self._unreachable(502, "upstream_unreachable", "cannot be reached", error) from None
+        except httpx2.TransportError as error:
+            raise self._unreachable(502, "upstream_broke_off", "broke off without an answer", error) from None
         try:
             await send(
                 {
@@ -129,46 +137,43 @@ class Forwarder:
 
     def _unreachable(self, status: int, code: str, problem: str, error: Exception) -> RefusalError:
         self.unreachable_total += 1
-        log.warning("upstream_not_reached", status=status, error=type(error).__name__)
+        log.warning(code, status=status, error=type(error).__name__)
         return RefusalError(status, code, f"the engine behind this proxy {problem}")
 
-    def _url(self, scope: Scope) -> httpx2.URL:
+    def _target(self, scope: Scope) -> bytes:
+        """What to ask the upstream for, as the client wrote it.
+
+        Raises:
+            RefusalError: it is no path, or one that others than its author may read as another one.
+        """
         path: bytes = scope.get("raw_path") or scope["path"].encode()
+        if not path.startswith(b"/") or b"#" in path:
+            raise RefusalError(400, "invalid_path", "ask for a path, which begins with a slash")
+        if any(segment in (b".", b"..") for segment in unquote_to_bytes(path).split(b"/")):
+            raise RefusalError(400, "invalid_path", "the path must not have the segments . and ..")
         query: bytes = scope.get("query_string", b"")
-        before = self._upstream.raw_path.partition(b"?")[0].rstrip(b"/")
-        return self._upstream.copy_with(raw_path=before + path + (b"?" + query if query else b""))
+        return self._before + path + (b"?" + query if query else b"")
 
     def _host(self) -> bytes:
         return self._upstream.netloc
 
 
 class _Body:
-    """The body of a request on its way, with a bound on its size.
+    """The body of a request on its way.
 
     Attributes:
         given: set once all of it is.
     """
 
-    def __init__(self, receive: Receive, bodies: Bodies) -> None:
+    def __init__(self, arriving: ArrivingBody) -> None:
         self.given = asyncio.Event()
-        self._receive = receive
-        self._bodies = bodies
+        self._arriving = arriving
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        size = 0
-        while True:
-            message: Message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > self._bodies.max_bytes:
-                raise self._bodies.too_large()
-            if chunk:
+        while not self._arriving.complete:
+            if chunk := await self._arriving.chunk():
                 yield chunk
-            if not message.get("more_body", False):
-                self.given.set()
-                return
+        self.given.set()
 
 
 async def _gone(receive: Receive, body: _Body | None) -> None:
@@ -191,11 +196,12 @@ def _end_to_end(headers: Headers, dropped: tuple[bytes, ...] = ()) -> Headers:
 
 
 def check_upstream(url: str) -> str:
-    """Raises ValueError unless it is the address of an HTTP server."""
+    """The address of an HTTP server, without the /v1 of OpenAI's API. Raises ValueError if it is none."""
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:
         parsed = httpx2.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.userinfo:
+    odd = parsed.query or parsed.fragment or parsed.userinfo
+    if parsed.scheme not in ("http", "https") or not parsed.host or odd:
         raise ValueError("must be an address such as http://127.0.0.1:8000")
-    return url
+    return url.rstrip("/").removesuffix("/v1")

@@ -9,8 +9,10 @@ from rankserve.server.chat_text import chat_ranking_text
 _MOST_PROMPTS = 16
 _TEXT_PARTS = ("text", "input_text")
 
+Reader = Callable[[dict[str, Any]], list[str]]
 
-def find_reader(method: str, path: str) -> Callable[[dict[str, Any]], list[str]] | None:
+
+def find_reader(method: str, path: str) -> Reader | None:
     """What reads the ranked texts of a body; None for requests that are not ordered."""
     if method != "POST":
         return None
@@ -54,4 +56,6 @@ _READERS = {
     "/v1/completions": _of_completion,
     "/v1/chat/completions": _of_chat,
     "/v1/responses": _of_response,
+    # Anthropic's, in which results of tools are turns of the user that have no text.
+    "/v1/messages": _of_chat,
 }

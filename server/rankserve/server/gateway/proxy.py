@@ -35,9 +35,12 @@ log = structlog.get_logger(__name__)
 OWN_PATH = "/rankserve"
 
 
+_UNENDED = "ASGI callable returned without completing response."
+
+
 class ProxySettings(GatewaySettings):
     """Attributes, beside those of `GatewaySettings`:
-    upstream: address of the engine's API, without /v1.
+    upstream: address of the engine's API; a /v1 at its end is left out.
     host, port: where to listen.
     engine_priority: whether the engine serves small priorities first (vLLM) or large ones (SGLang).
     connect_timeout_s: to reach the engine.
@@ -135,7 +138,7 @@ class _Figures(Collector):
             "scored": ("Requests that the ranker scored.", self._scorer.scored_total),
             "neutral": ("Requests that got the neutral score.", self._scorer.neutral_total),
             "unreachable": (
-                "Requests that the engine could not be asked.",
+                "Requests that the engine could not be asked, or did not answer.",
                 self._forwarder.unreachable_total,
             ),
         }
@@ -144,6 +147,12 @@ class _Figures(Collector):
         yield GaugeMetricFamily(
             "rankserve_proxy_open_requests", "Requests that are being forwarded.", self._forwarder.open
         )
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn says what is not known: we say why an answer was cut off, it that a drain ran out."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.msg != _UNENDED and not isinstance(error, asyncio.CancelledError)
 
 
 async def serve_proxy(settings: ProxySettings, on_listening: Callable[[ProxyListening], None]) -> None:
@@ -158,6 +167,7 @@ async def serve_proxy(settings: ProxySettings, on_listening: Callable[[ProxyList
     # A line a request at INFO, with its address and so whatever a client wrote there.
     for library in ("httpx2", "httpcore2"):
         logging.getLogger(library).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

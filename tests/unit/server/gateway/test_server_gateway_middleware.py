@@ -2,11 +2,13 @@
 
 import json
 import math
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 from support.asgi import Echo, call, live
 from support.toy_ranker import publish
 
@@ -36,9 +38,9 @@ class Stack:
         policy = priority_policy(settings)
         self.behind = Echo()
         self.scorer = PromptScorer(settings, policy)
-        bodies = Bodies(settings.max_body_bytes, settings.max_total_body_bytes, settings.body_timeout_s)
-        marker = PriorityMarker(policy, clock=clock or Clock(), **marks)
-        self.front = ScoringMiddleware(self.behind, self.scorer, marker, bodies)
+        self.bodies = Bodies(settings.max_body_bytes, settings.max_total_body_bytes, settings.body_timeout_s)
+        self.marker = PriorityMarker(policy, clock=clock or Clock(), **marks)
+        self.front = ScoringMiddleware(self.behind, self.scorer, self.marker, self.bodies)
 
     async def priority(self, body: dict[str, Any], **how: Any) -> int:
         assert await call(self.front, body, **how) == (200, b"ok")
@@ -113,6 +115,7 @@ async def test_what_clients_say_of_their_priority_is_overwritten(stack: Stack) -
     header = (b"X-Vllm-Priority", b"-7")
     assert await stack.priority({"prompt": "one", "priority": -9}, headers=[header]) == plain
     assert stack.behind.header(b"X-Vllm-Priority") == []
+    assert stack.behind.header(b"x-vllm-priority") == [str(plain).encode()]
 
 
 @pytest.mark.parametrize(
@@ -128,14 +131,27 @@ async def test_trusted_clients_choose_their_band(tmp_path: Path, given: object, 
     await stack.scorer.aclose()
 
 
-async def test_a_trusted_header_goes_before_the_body_as_in_vllm(tmp_path: Path) -> None:
-    publish(tmp_path)
-    stack = Stack(repository=tmp_path, policy="ranking", trust_clients=True)
-    await stack.scorer.start()
-    header = [(b"x-vllm-priority", b"-7")]
-    expected = engine_priority(-7, 2.0, lower_first=True)
-    assert await stack.priority({"prompt": "one", "priority": 3}, headers=header) == expected
-    await stack.scorer.aclose()
+@pytest.mark.parametrize(
+    ("given", "band"),
+    [
+        (b"-7", -7),
+        (b" +7 ", 7),
+        (b"0", 0),
+        (b"0" * 100 + b"7", 7),
+        (b"9" * 5000, 1000),
+        (b"-" + b"9" * 5000, -1000),
+        # What is no number leaves it to the body.
+        (b"--5", 3),
+        (b"", 3),
+        (b"-", 3),
+        (b"5x", 3),
+        (b"\xb2", 3),
+    ],
+)
+async def test_a_trusted_header_goes_before_the_body_as_in_vllm(given: bytes, band: int) -> None:
+    stack = Stack(policy="fcfs", trust_clients=True)
+    expected = engine_priority(band, 1000.0, lower_first=True)
+    assert await stack.priority({"priority": 3}, headers=[(b"x-vllm-priority", given)]) == expected
 
 
 async def test_engines_that_serve_high_priorities_first_get_the_opposite(tmp_path: Path) -> None:
@@ -174,10 +190,19 @@ def test_other_policies_are_refused() -> None:
         priority_policy(GatewaySettings(policy="hrrn"))
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'"x"', b"\xff"])
 async def test_what_is_no_object_goes_on_as_it_came(stack: Stack, raw: bytes) -> None:
-    assert await call(stack.front, raw) == (200, b"ok")
+    assert await call(stack.front, raw, headers=[(b"x-vllm-priority", b"-7")]) == (200, b"ok")
     assert stack.behind.bodies == [raw]
+    assert stack.behind.header(b"x-vllm-priority") == []
+
+
+@pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"priority": -7, "x": ' + b"[" * 100_000])
+async def test_what_cannot_be_read_to_its_end_is_refused(stack: Stack, raw: bytes) -> None:
+    status, body = await call(stack.front, raw)
+    assert (status, json.loads(body)["error"]["code"]) == (400, "invalid_body")
+    assert not stack.behind.bodies
+    assert stack.bodies.held_bytes == 0
 
 
 async def test_numbers_that_json_does_not_know_go_on_as_python_writes_them(stack: Stack) -> None:
@@ -186,8 +211,25 @@ async def test_numbers_that_json_does_not_know_go_on_as_python_writes_them(stack
 
 
 async def test_other_paths_go_by(stack: Stack) -> None:
-    assert await call(stack.front, {"priority": 7}, path="/v1/embeddings") == (200, b"ok")
-    assert stack.behind.fields == {"priority": 7}
+    header = (b"X-Vllm-Priority", b"-7")
+    body = b'{ "priority" : 7 }'
+    assert await call(stack.front, body, path="/v1/embeddings", headers=[header]) == (200, b"ok")
+    assert stack.behind.bodies == [body]
+    assert stack.behind.header(b"X-Vllm-Priority") == []
+
+
+async def test_on_other_paths_too_trusted_clients_keep_their_header() -> None:
+    stack = Stack(policy="fcfs", trust_clients=True)
+    header = (b"x-vllm-priority", b"-7")
+    await call(stack.front, {}, path="/v1/embeddings", headers=[header])
+    assert stack.behind.header(b"x-vllm-priority") == [b"-7"]
+
+
+async def test_messages_have_their_priority_in_the_header(stack: Stack) -> None:
+    turn = {"role": "user", "content": [{"type": "text", "text": "one two"}]}
+    await stack.priority({"system": "be short", "messages": [turn]}, path="/v1/messages")
+    expected = engine_priority(0, 3.0, lower_first=True)
+    assert stack.behind.header(b"x-vllm-priority") == [str(expected).encode()]
 
 
 async def test_bodies_are_bounded(tmp_path: Path) -> None:
@@ -199,6 +241,44 @@ async def test_bodies_are_bounded(tmp_path: Path) -> None:
     status, body = await call(stack.front, b"x" * 101)
     assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
     assert (await call(stack.front, b"x" * 100))[0] == 200
+
+
+async def test_a_body_may_grow_by_what_is_written_into_it() -> None:
+    for raw in (b'{"prompt": "one"}', b'{"priority": 1}'):
+        stack = Stack(policy="fcfs", max_body_bytes=len(raw), max_total_body_bytes=len(raw))
+        assert await call(stack.front, raw) == (200, b"ok")
+        assert len(stack.behind.bodies[0]) > len(raw)
+
+
+async def test_a_body_counts_until_it_is_handed_over_and_then_nothing_holds_it() -> None:
+    stack = Stack(policy="fcfs")
+    raw = json.dumps({"prompt": [1, 2, 3] * 100_000}).encode()
+    seen: list[tuple[int, int]] = []
+
+    async def look(scope: Scope, receive: Receive, send: Send) -> None:
+        before = stack.bodies.held_bytes
+        assert len((await receive())["body"]) > len(raw)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+        seen.append((before, stack.bodies.held_bytes))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    stack.front = ScoringMiddleware(look, stack.scorer, stack.marker, stack.bodies)
+    tracemalloc.start()
+    try:
+        assert await call(stack.front, raw) == (200, b"ok")
+    finally:
+        tracemalloc.stop()
+    assert seen == [(len(raw), 0)]
+
+
+async def test_a_body_that_nobody_takes_is_not_held() -> None:
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+
+    stack = Stack(policy="fcfs")
+    await call(ScoringMiddleware(refuse, stack.scorer, stack.marker, stack.bodies), {"prompt": "x"})
+    assert stack.bodies.held_bytes == 0
 
 
 async def test_a_slow_body_is_refused() -> None:

@@ -78,8 +78,19 @@ def test_responses() -> None:
     assert texts("/v1/responses", {"input": " "}) == []
 
 
+def test_messages() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "not this"}
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+        {"role": "user", "content": [result]},
+    ]
+    assert texts("/v1/messages", {"system": "be short", "messages": turns}) == ["one\ntwo"]
+
+
 def test_only_posts_to_these_paths_are_ordered() -> None:
     assert find_reader("GET", "/v1/completions") is None
     assert find_reader("POST", "/v1/embeddings") is None
     assert find_reader("POST", "/v1/completions/") is None
+    assert find_reader("POST", "/v1/messages/count_tokens") is None
     assert find_reader("POST", "/engine/v1/chat/completions") is not None

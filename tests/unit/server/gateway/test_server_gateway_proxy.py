@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 from support.toy_ranker import publish
 
-from rankserve.server.gateway.proxy import Proxy, ProxySettings
+from rankserve.server.gateway.proxy import Proxy, ProxySettings, is_news
 from rankserve.server.http_server import HttpServer
 from rankserve.server.scheduling.engine_priority import engine_priority
 
@@ -130,6 +131,16 @@ async def serving(application: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def quiet_uvicorn() -> AsyncIterator[None]:
+    logger = logging.getLogger("uvicorn.error")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
+
+
+@asynccontextmanager
 async def proxied(
     upstream: Any, repository: Path | None = None, path: str = "", **fields: Any
 ) -> AsyncIterator[str]:
@@ -143,6 +154,16 @@ async def proxied(
                 yield front
         finally:
             await proxy.aclose()
+
+
+async def ask(address: str, request: bytes) -> bytes:
+    """The whole answer to a request as it is on the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx2.URL(address).port)
+    writer.write(request)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    return answer
 
 
 def client(address: str) -> openai.AsyncOpenAI:
@@ -232,6 +253,59 @@ async def test_headers_of_the_connection_stay_and_all_others_pass() -> None:
     assert "x-hop" not in response.headers
 
 
+@pytest.mark.parametrize(
+    "target", [b'/a%2Fb//c/%7Ed~?q="%20', b"/a/...?x=/../y", b"/%61:b;c=1", b"/v1/models?a=b?c", b"/"]
+)
+async def test_targets_arrive_as_they_came(target: bytes) -> None:
+    upstream = Upstream(refuse)
+    async with proxied(upstream, path="/base") as address:
+        await ask(address, b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    (asked,) = upstream.asked
+    path, _, query = target.partition(b"?")
+    assert (asked.scope["raw_path"], asked.scope["query_string"]) == (b"/base" + path, query)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/v1/completions/x/..",
+        b"/v1/completions/.",
+        b"/v1/completions/%2e",
+        b"/v1/completions/x/.%2E?a=b",
+        b"/v1/completions/x%2f..",
+        b"/../v1/completions",
+        b"*",
+        b"http://x/v1/completions",
+        b"/a#b",
+        b"@evil/v1",
+    ],
+)
+async def test_what_is_no_plain_path_is_refused(target: bytes) -> None:
+    upstream = Upstream(refuse)
+    head = b"POST " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 15\r\n\r\n"
+    async with proxied(upstream) as address:
+        answer = await ask(address, head + b'{"priority":-7}')
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"invalid_path" in answer
+    assert not upstream.asked
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/completions"])
+async def test_a_body_that_does_not_arrive_is_refused(path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+    async with proxied(Upstream(refuse), body_timeout_s=0.1) as address:
+        answer = await ask(address, head.encode() + b'{"pro')
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_body_just_within_the_limit_passes_with_what_is_written_into_it() -> None:
+    upstream = Upstream(refuse)
+    body = json.dumps({"prompt": "\u00e9" * 1000, "priority": 5}, ensure_ascii=False).encode()
+    async with proxied(upstream, max_body_bytes=len(body)) as address, httpx2.AsyncClient() as http:
+        assert (await http.post(f"{address}/v1/completions", content=body)).status_code == 404
+    assert len(upstream.asked[0].body) > len(body)
+
+
 async def test_bodies_of_other_paths_pass_unread() -> None:
     upstream = Upstream(refuse)
 
@@ -269,7 +343,7 @@ async def test_the_engine_is_told_when_the_client_leaves(answer: Answer) -> None
             assert (await http.get(f"{address}/rankserve/health")).json()["open_requests"] == 0
 
 
-async def test_the_client_is_told_when_the_engine_breaks_off() -> None:
+async def test_the_client_is_told_when_the_engine_breaks_off(caplog: pytest.LogCaptureFixture) -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n")
@@ -280,13 +354,42 @@ async def test_the_client_is_told_when_the_engine_breaks_off() -> None:
     async with await asyncio.start_server(cut, "127.0.0.1", 0) as engine:
         port = engine.sockets[0].getsockname()[1]
         proxy = Proxy(ProxySettings(upstream=f"http://127.0.0.1:{port}", policy="fcfs"))
-        async with serving(proxy) as address, httpx2.AsyncClient() as http:
+        async with quiet_uvicorn(), serving(proxy) as address, httpx2.AsyncClient() as http:
             request = http.build_request("POST", f"{address}/v1/completions", json={"prompt": "x"})
             raw = (await http.send(request, stream=True)).aiter_raw()
             assert await anext(raw) == b"data:"
             with pytest.raises(httpx2.RemoteProtocolError):
                 await anext(raw)
         await proxy.aclose()
+    assert not [record for record in caplog.records if record.name == "uvicorn.error"]
+
+
+async def test_answers_that_a_drain_cuts_off_leave_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async with quiet_uvicorn(), httpx2.AsyncClient() as http:
+        async with proxied(Upstream(stream_without_end)) as address:
+            request = http.build_request("POST", f"{address}/v1/completions", json={"prompt": "x"})
+            raw = (await http.send(request, stream=True)).aiter_raw()
+            await anext(raw)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            [chunk async for chunk in raw]
+    said = [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"]
+    assert {line.partition(" running")[0] for line in said} == {"Cancel 1"}
+
+
+async def test_an_engine_that_breaks_off_before_its_answer_gives_502() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as engine:
+        port = engine.sockets[0].getsockname()[1]
+        proxy = Proxy(ProxySettings(upstream=f"http://127.0.0.1:{port}", policy="fcfs"))
+        async with serving(proxy) as address, httpx2.AsyncClient() as http:
+            response = await http.post(f"{address}/v1/completions", json={"prompt": "x"})
+        await proxy.aclose()
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "upstream_broke_off"
+    assert "broke off" in response.json()["error"]["message"]
 
 
 async def test_an_engine_that_is_not_there_gives_502() -> None:
@@ -330,8 +433,13 @@ async def test_health_and_metrics_of_its_own_and_of_the_engine(tmp_path: Path) -
     assert [asked.scope["path"] for asked in upstream.asked[1:]] == ["/health", "/metrics"]
 
 
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+def test_the_upstream_may_be_given_with_v1_or_without(ending: str) -> None:
+    assert ProxySettings(upstream=f"http://x:8000/base{ending}").upstream == "http://x:8000/base"
+
+
 @pytest.mark.parametrize(
-    "upstream", ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x?a=b", "http://u:p@x"]
+    "upstream", ["", "127.0.0.1:8000", "ftp://x", "http://", "http://x?a=b", "http://x#a", "http://u:p@x"]
 )
 def test_what_is_no_address_is_refused(upstream: str) -> None:
     with pytest.raises(ValidationError, match="must be an address"):

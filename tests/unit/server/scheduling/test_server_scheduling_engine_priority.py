@@ -1,5 +1,4 @@
 import math
-import struct
 from itertools import pairwise
 
 import pytest
@@ -27,27 +26,29 @@ def test_float32_keys_are_told_apart_exactly(one: float, other: float) -> None:
 
 @settings(deadline=None)
 @given(keys)
-def test_an_integer_has_32_bits(key: float) -> None:
-    assert -(2**31) <= sortable(key) < 2**31
+def test_an_integer_has_53_bits(key: float) -> None:
+    assert -(2**52) <= sortable(key) < 2**52
 
 
-def test_neighbours_in_float32_are_neighbours() -> None:
-    def neighbour(value: float) -> float:
-        bits = struct.unpack("<i", struct.pack("<f", value))[0]
-        return struct.unpack("<f", struct.pack("<i", bits + 1))[0]  # type: ignore[no-any-return]
+@pytest.mark.parametrize("ageing_tokens_per_s", [1.0, 100.0])
+def test_predictions_are_told_apart_at_any_time_of_day(ageing_tokens_per_s: float) -> None:
+    for now_s in (1.7e9, 2e9, 4e9):
+        lengths = [30.0, 50.0, 90.0, 160.0, 250.0, 370.0, 530.0, 730.0]
+        numbers = [sortable(length + ageing_tokens_per_s * now_s) for length in lengths]
+        assert numbers == sorted(set(numbers))
 
-    for value in (0.0, 1.0, 1e-40, 12345.678, 3e38):
-        assert sortable(neighbour(value)) == sortable(value) + 1
-        assert sortable(-neighbour(value)) == sortable(-value) - 1
+
+def test_neighbours_of_41_bits_are_neighbours() -> None:
+    for value in (1.0, 12345.678, 3e38, 1e300):
+        neighbour = value + math.ulp(value) * 2**11
+        assert sortable(neighbour) == sortable(value) + 1
+        assert sortable(-neighbour) == sortable(-value) - 1
 
 
 def test_zero_has_no_sign_and_infinities_come_last() -> None:
-    assert sortable(-0.0) == sortable(0.0) == sortable(-1e-60) == 0
-    order = [-math.inf, -3.4e38, -1.0, 0.0, 1e-45, 1.0, 3.4e38, math.inf]
+    assert sortable(-0.0) == sortable(0.0) == 0
+    order = [-math.inf, -1e300, -3.4e38, -1.0, 0.0, 1e-45, 1.0, 3.4e38, 1e300, math.inf]
     assert all(sortable(one) < sortable(other) for one, other in pairwise(order))
-    assert sortable(1e300) == sortable(math.inf)
-    # Between the largest float32 and what rounds to infinity.
-    assert sortable(3.4028235677973366e38) >= sortable(3.4028234e38)
 
 
 def test_a_key_that_is_not_a_number_is_refused() -> None:
@@ -70,10 +71,16 @@ def test_the_band_comes_before_the_key(band: int, key: float, other_band: int, o
 
 @settings(deadline=None)
 @given(bands, keys)
-def test_the_other_polarity_is_the_opposite_and_json_holds_both(band: int, key: float) -> None:
+def test_the_other_polarity_is_the_opposite_and_64_bits_hold_both(band: int, key: float) -> None:
     value = engine_priority(band, key, lower_first=True)
     assert engine_priority(band, key, lower_first=False) == -value
-    assert abs(value) < 2**43
+    assert -(2**63) < value < 2**63
+
+
+@settings(deadline=None)
+@given(keys)
+def test_a_double_holds_those_of_band_0(key: float) -> None:
+    value = engine_priority(0, key, lower_first=True)
     assert int(float(value)) == value
 
 

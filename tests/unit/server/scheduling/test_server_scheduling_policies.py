@@ -68,6 +68,7 @@ def test_an_unscored_request_comes_last_and_a_median_alone_has_no_spread() -> No
         assert make_policy(name).key(make_request("r")) == math.inf
     assert CostAware().key(make_request("r", expected_tokens=10.0)) == 16 * 10 + 10**2 / 2 + 16
     assert CostAware().key(make_request("r", expected_tokens=0.0, expected_tokens_p90=9.0)) == 16
+    assert CostAware().key(make_request("r", prompt_tokens=0)) == math.inf
 
 
 def test_a_request_without_a_deadline_or_a_recorded_length_has_the_worst() -> None:

@@ -84,5 +84,7 @@ class CostAware(Predicted):
     def key(self, request: Request) -> float:
         median, prompt = request.expected_tokens, request.prompt_tokens
         variance = lognormal_sigma(median, request.expected_tokens_p90) ** 2
-        mean, mean_square = median * exp(variance / 2), median * median * exp(2 * variance)
-        return prompt * mean + mean_square / 2 + self.prefill_weight * prompt
+        mean = median * exp(variance / 2)
+        # The mean of the squares is exp(variance) times the square of the mean. Written so, an unknown length
+        # gives infinity for an empty prompt too.
+        return mean * (prompt + mean * exp(variance) / 2) + self.prefill_weight * prompt
