@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import unquote_to_bytes
 
 import httpx2
@@ -64,6 +65,8 @@ class Forwarder:
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=256, keepalive_expiry=_KEEP_ALIVE_S
             ),
+            # They are between the client and the upstream.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             follow_redirects=False,
             trust_env=False,
         )
