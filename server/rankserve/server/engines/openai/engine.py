@@ -148,6 +148,7 @@ class OpenAIEngine:
         try:
             while True:
                 self._wake.clear()
+                self._pool.settle()
                 for number, model in enumerate(self._pool.models):
                     if number == 0:
                         self._start_all(host, model, "")

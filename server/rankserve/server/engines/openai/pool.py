@@ -33,14 +33,8 @@ class EndpointPool:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Those that endpoints have; the first is the default for as long as any endpoint has it."""
-        found = dict.fromkeys(e.model for e in self._endpoints.values() if e.model and not e.leaving)
-        self._seen.update(found)
-        if found and self._default_model not in found:
-            if self._default_model:
-                log.warning("default_model_gone", model=self._default_model, instead=next(iter(found)))
-            self._default_model = next(iter(found))
-        return tuple(dict.fromkeys((self._default_model, *found))) if self._default_model else ()
+        """Those that endpoints have, the default first."""
+        return tuple(dict.fromkeys((self._default_model, *self._found()))) if self._default_model else ()
 
     @property
     def gone(self) -> set[str]:
@@ -69,6 +63,19 @@ class EndpointPool:
             log.info("endpoint_added", url=url, model=endpoint.model, dialect=endpoint.dialect.name)
             self._endpoints[url] = endpoint
             self._watches[url] = asyncio.create_task(endpoint.watch(), name=f"endpoint {url}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Takes note of the models that endpoints have by now: they may have learned theirs since.
+
+        The default is the first endpoint's, for as long as any endpoint has it.
+        """
+        found = self._found()
+        self._seen.update(found)
+        if found and self._default_model not in found:
+            if self._default_model:
+                log.warning("default_model_gone", model=self._default_model, instead=found[0])
+            self._default_model = found[0]
 
     def room(self, model: str) -> int:
         """How many more requests for this model there is room for."""
@@ -116,6 +123,9 @@ class EndpointPool:
         for task in self._watches.values():
             task.cancel()
         await asyncio.gather(*(endpoint.aclose() for endpoint in self._endpoints.values()))
+
+    def _found(self) -> list[str]:
+        return list(dict.fromkeys(endpoint.model for endpoint in self._endpoints.values() if endpoint.model))
 
     def _having(self, model: str) -> Iterable[Endpoint]:
         return (endpoint for endpoint in self._endpoints.values() if endpoint.model == model)
