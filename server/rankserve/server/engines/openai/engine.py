@@ -50,7 +50,7 @@ class _History:
     """What happened to a request since it got any further.
 
     Attributes:
-        lost: times that an endpoint lost it.
+        lost: times that an endpoint took and lost it.
         at: URLs of all endpoints that ever did.
         too_long_for: the longest context of those that it was too long for, in tokens.
     """
@@ -254,9 +254,10 @@ class OpenAIEngine:
             history.too_long_for = max(history.too_long_for, call.endpoint.max_model_len or _UNBOUNDED)
             error: RequestError = EngineRefused(str(trouble))
         else:
-            history.lost += isinstance(trouble, Broken)
-            history.at.add(call.endpoint.url)
             error = EngineLost()
+            if isinstance(trouble, Broken):
+                history.lost += 1
+                history.at.add(call.endpoint.url)
         if request.output_tokens >= request.max_tokens:
             # Nothing was lost but the end.
             self._histories.pop(request.id)
