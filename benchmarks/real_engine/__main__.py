@@ -32,7 +32,7 @@ from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 
 PROMPTS = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
-SCENARIOS = ["burst", "deep burst", "load", "no queue"]
+SCENARIOS = ["burst", "deep burst", "load", "overload", "no queue"]
 # What a user can put right; each message says how.
 _ERRORS = (EngineError, model.ModelError, OSError, RankerVersionError, RecordError)
 
@@ -201,7 +201,12 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     repeated.add_argument(
         "--only", nargs="+", default=SCENARIOS, choices=SCENARIOS, help="these scenarios; default: all"
     )
-    repeated.add_argument("--rate", type=float, default=2.2, help="requests a second, of the load")
+    repeated.add_argument(
+        "--rate",
+        type=float,
+        default=2.2,
+        help="requests a second, of the load; of the overload twice as many",
+    )
     commands.add_parser(
         "compare", parents=[common, engine, repeated], help="policies on it, through RankServe"
     )

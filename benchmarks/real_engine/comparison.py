@@ -27,6 +27,9 @@ from rankserve.records.workload import WorkloadRecord
 LENGTH_CAP = 300
 # Until a burst has arrived and is scored.
 GATHER_MS = 100
+# Times the rate of the load. Where as many come as are served, waits make much of every per cent of the LLM's
+# speed; far beyond that they do not.
+_OVERLOAD = 2
 # The last is the oracle: it knows the lengths.
 POLICIES = ("fcfs", "ranking", "bounded_ranking", "sjf")
 
@@ -53,6 +56,7 @@ def scenarios(rate: float, batch_cap: int) -> tuple[Scenario, ...]:
         Scenario("burst", 80, lambda repetition: Burst()),
         Scenario("deep burst", None, lambda repetition: Burst()),
         Scenario("load", 300, lambda repetition: Poisson(rate, seed=repetition)),
+        Scenario("overload", 300, lambda repetition: Poisson(_OVERLOAD * rate, seed=repetition)),
         Scenario("no queue", batch_cap, lambda repetition: Burst(), POLICIES[:2]),
     )
 
