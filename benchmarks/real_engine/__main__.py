@@ -32,7 +32,7 @@ from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 
 PROMPTS = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
-SCENARIOS = ["burst", "deep burst", "load", "overload", "no queue"]
+SCENARIOS = ["burst", "load", "overload", "no queue"]
 # What a user can put right; each message says how.
 _ERRORS = (EngineError, model.ModelError, OSError, RankerVersionError, RecordError)
 

@@ -40,13 +40,13 @@ class Scenario:
 
     Attributes:
         name: in files and tables.
-        requests: the first so many of the held-out prompts; None for all.
+        requests: the first so many of the held-out prompts.
         arrivals: by repetition.
         policies: what it is tried under.
     """
 
     name: str
-    requests: int | None
+    requests: int
     arrivals: Callable[[int], Arrivals]
     policies: Sequence[str] = POLICIES
 
@@ -54,7 +54,6 @@ class Scenario:
 def scenarios(rate: float, batch_cap: int) -> tuple[Scenario, ...]:
     return (
         Scenario("burst", 80, lambda repetition: Burst()),
-        Scenario("deep burst", None, lambda repetition: Burst()),
         Scenario("load", 300, lambda repetition: Poisson(rate, seed=repetition)),
         Scenario("overload", 300, lambda repetition: Poisson(_OVERLOAD * rate, seed=repetition)),
         Scenario("no queue", batch_cap, lambda repetition: Burst(), POLICIES[:2]),
