@@ -115,7 +115,8 @@ async def test_the_order_holds_in_vllm_s_own_queue(vllm: VllmServer) -> None:
         bands = random.Random(1).sample(range(100), 16)
         async with full_batch(vllm):
             for band in bands:
-                submit(server, f"r{band}", 3, priority=band)
+                # Long enough for the first tokens of two to arrive in the order in which they were made.
+                submit(server, f"r{band}", 40, priority=band)
             await until(lambda: vllm.gauge("num_requests_waiting") == len(bands))
         await server.until_ended()
         ended = server.dispatcher.registry.ended
