@@ -36,7 +36,7 @@ promises: .venv/.dev  ## Test all that is promised, with the figures: about 45 m
 	PROMISES=full $(BIN)/python -m pytest tests/promises -s -v --timeout 1800
 
 VLLM := out/real-engine/vllm/bin/python
-vllm-check: .venv/.dev  ## Test against a real vLLM on this CPU, in an environment of its own: 3.5 GB, about 15 minutes
+vllm-check: .venv/.dev  ## Test against a real vLLM on this CPU, in an environment of its own: 3.5 GB, about 8 minutes
 	$(BIN)/python -m benchmarks.real_engine environment
 	$(VLLM) -m pip install --quiet --disable-pip-version-check '.[vllm]'
 	VLLM_PYTHON=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm -s -v --timeout 1800

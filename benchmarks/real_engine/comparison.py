@@ -28,7 +28,7 @@ LENGTH_CAP = 300
 # Until a burst has arrived and is scored.
 GATHER_MS = 100
 # Times the rate of the load. Where as many come as are served, waits make much of every per cent of the LLM's
-# speed; far beyond that they do not.
+# speed; far beyond that they make less of it.
 _OVERLOAD = 2
 # The last is the oracle: it knows the lengths.
 POLICIES = ("fcfs", "ranking", "bounded_ranking", "sjf")

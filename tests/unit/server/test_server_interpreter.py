@@ -2,13 +2,14 @@
 
 import asyncio
 import gc
+import threading
 import weakref
 from contextlib import suppress
 
 import pytest
 
 from rankserve.server import interpreter
-from rankserve.server.interpreter import collect_cycles
+from rankserve.server.interpreter import collect_cycles, make_room_for_lookups
 
 
 class Cycle:
@@ -29,3 +30,15 @@ async def test_cycles_are_freed_unless_that_would_stop_a_server_that_is_full(
         assert (cycle() is None) == freed
     finally:
         gc.enable()
+
+
+async def test_names_that_nobody_answers_for_do_not_keep_others_from_being_looked_up() -> None:
+    loop = asyncio.get_running_loop()
+    make_room_for_lookups(loop)
+    answered = threading.Event()
+    stuck = [loop.run_in_executor(None, answered.wait) for _ in range(48)]
+    try:
+        await asyncio.wait_for(loop.getaddrinfo("127.0.0.1", 80), 5)
+    finally:
+        answered.set()
+        await asyncio.gather(*stuck)

@@ -2,10 +2,25 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from starlette.types import Message, Receive
 
 from rankserve.server.gateway.errors import RefusalError
+
+
+def received_before(receive: Receive, first: Callable[[], Message]) -> Receive:
+    """What gives this message, and then those that are still to be received."""
+    given = False
+
+    async def receive_again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return first()
+
+    return receive_again
 
 
 class ClientGoneError(Exception):
@@ -110,18 +125,13 @@ class HeldBody:
 
     def replay(self, receive: Receive) -> Receive:
         """Gives the body in one piece, then whatever comes after it: that the client goes away."""
-        given = False
 
-        async def receive_again() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
+        def whole() -> Message:
             content = self.content
             self.drop()
             return {"type": "http.request", "body": content, "more_body": False}
 
-        return receive_again
+        return received_before(receive, whole)
 
     def drop(self) -> None:
         self._bodies.held_bytes -= self._counted_bytes

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rankserve.records.ranker_version import RankerVersionError
-from rankserve.server.gateway.bodies import Bodies, ClientGoneError, HeldBody
+from rankserve.server.gateway.bodies import Bodies, ClientGoneError, HeldBody, received_before
 from rankserve.server.gateway.errors import RefusalError
 from rankserve.server.gateway.json_bodies import Fields, json_object, with_fields
 from rankserve.server.gateway.prompts import Reader, find_reader
@@ -119,17 +119,8 @@ class ScoringMiddleware:
         except (RankerVersionError, OSError) as error:
             await send({"type": "lifespan.startup.failed", "message": f"rankserve: {error}"})
             return
-        given = False
-
-        async def receive_again() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return first
-
         try:
-            await self._application(scope, receive_again, send)
+            await self._application(scope, received_before(receive, lambda: first), send)
         finally:
             await self._scorer.aclose()
 

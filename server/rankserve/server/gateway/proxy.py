@@ -33,8 +33,7 @@ log = structlog.get_logger(__name__)
 
 # Everything below it is the proxy's own; /health and /metrics are the engine's.
 OWN_PATH = "/rankserve"
-
-
+# What uvicorn says where the engine broke off.
 _UNENDED = "ASGI callable returned without completing response."
 
 

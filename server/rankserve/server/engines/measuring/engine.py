@@ -78,7 +78,9 @@ class MeasuredEngine:
         """Asks what it is. Raises MeasureError."""
         response = await self._get(f"{self.url}/models")
         if response.status_code != 200:
-            raise MeasureError(f"{self.url}/models: HTTP {response.status_code}: {_said(response.content)}")
+            hint = ": does the URL end in /v1?" if response.status_code == 404 else ""
+            said = _said(response.content)
+            raise MeasureError(f"{self.url}/models: HTTP {response.status_code}: {said}{hint}")
         try:
             models = {str(model["id"]): model for model in orjson.loads(response.content)["data"]}
         except (ValueError, KeyError, TypeError):

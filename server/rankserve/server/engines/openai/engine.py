@@ -138,9 +138,10 @@ class OpenAIEngine:
         await self._pool.set(self._first)
         if not self._pool.models:
             urls = ", ".join(endpoint.url for endpoint in self._pool.endpoints)
+            usual = all(endpoint.url.endswith("/v1") for endpoint in self._pool.endpoints)
             raise EndpointError(
                 f"nobody answers at {urls}: start the LLM first, or name its model (--engine-model)"
-                " to begin without it"
+                f" to begin without it{'' if usual else '; base URLs of the OpenAI API usually end in /v1'}"
             )
 
     async def run(self, host: EngineHost) -> None:

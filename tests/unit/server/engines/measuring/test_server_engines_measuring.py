@@ -123,6 +123,15 @@ async def test_nobody_there_is_said() -> None:
             await nobody.about()
 
 
+async def test_a_url_without_its_v1_is_taken_for_the_likeliest_mistake() -> None:
+    async with (
+        fake(Time()) as engine,
+        MeasuredEngine(engine.base_url.removesuffix("/v1")) as measured,
+    ):
+        with pytest.raises(MeasureError, match=r"does the URL end in /v1\?"):
+            await measured.about()
+
+
 async def test_a_model_that_it_has_not_and_a_key_that_lacks_are_said() -> None:
     async with fake(Time(), api_key="secret") as engine:
         for model, key, message in (

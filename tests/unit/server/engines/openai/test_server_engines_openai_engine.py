@@ -57,6 +57,13 @@ async def test_without_anybody_there_it_does_not_start() -> None:
         await engine.prepare()
 
 
+async def test_a_url_without_its_v1_is_taken_for_the_likeliest_mistake() -> None:
+    async with fake() as llm:
+        engine = OpenAIEngine(EngineSettings(endpoint_urls=llm.base_url.removesuffix("/v1")))
+        with pytest.raises(ValueError, match="usually end in /v1"):
+            await engine.prepare()
+
+
 async def test_a_model_that_it_does_not_have_is_refused_by_name() -> None:
     async with fake(models=("llama",)) as llm:
         engine = OpenAIEngine(EngineSettings(endpoint_urls=llm.base_url, model="gpt"))
