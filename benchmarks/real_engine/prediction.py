@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.real_engine.command import rankserve_json
-from benchmarks.real_engine.comparison import Scenario, run_path
+from benchmarks.real_engine.comparison import GATHER_MS, Scenario, run_path
 from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.step_times import around, make_profile
 from benchmarks.real_engine.training import RANKER
@@ -79,7 +79,7 @@ def _simulate(places: Places, path: Path, prompts: Sequence[PromptRecord], polic
             ),
         )
         done = rankserve_json(
-            *("simulate", "--workload", workload, "--policy", policy),
+            *("simulate", "--workload", workload, "--policy", policy, "--gather-ms", GATHER_MS),
             *("--profile", make_profile(around(path), Path(folder))),
             *("--repository", places.models, "--ranker", RANKER),
         )

@@ -1,7 +1,7 @@
 """How long the LLM's steps take, measured again before and after every run.
 
 On a shared machine that changes by several per cent within minutes, and where a queue forms the waits change
-by a multiple of it.
+by several times as much.
 """
 
 import csv
@@ -14,7 +14,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.real_engine.command import rankserve, rankserve_json
+from benchmarks.real_engine.command import rankserve_json
 from benchmarks.real_engine.progress import to_stderr
 
 # Coarser than by default, so that it takes a minute: between these, times are linear in sequences and tokens.
@@ -81,14 +81,12 @@ def make_profile(measurements: Sequence[Path], folder: Path) -> Path:
         writer.writerows(_mean_steps([each["steps"] for each in found]))
     # rankserve profile add NAME --steps CSV, and what the engine has.
     engine = found[0]["command"][6:]
-    rankserve("profile", "add", profile, "--steps", steps, *engine)
+    rankserve_json("profile", "add", profile, "--steps", steps, *engine)
     return profile
 
 
 def _mean_steps(found: Sequence[Sequence[dict[str, Any]]]) -> list[list[float]]:
-    rows = []
-    for same in zip(*found, strict=True):
-        if len({(step["prefill_tokens"], step["decode_sequences"]) for step in same}) > 1:
-            raise ValueError("these measurements are not of the same steps")
-        rows.append([mean(step[column] for step in same) for column in _COLUMNS])
-    return rows
+    kinds = [[(step["prefill_tokens"], step["decode_sequences"]) for step in steps] for steps in found]
+    if any(kind != kinds[0] for kind in kinds):
+        raise ValueError("these measurements are not of the same steps")
+    return [[mean(step[column] for step in same) for column in _COLUMNS] for same in zip(*found, strict=True)]

@@ -146,6 +146,15 @@ def simulate(
             " or for max_tokens. More means fewer evictions and smaller batches."
         ),
     ] = KvReservation.NONE,
+    gather_ms: Annotated[
+        float,
+        _scheduler(
+            min=0,
+            max=10_000,
+            help="How long the first request in an empty queue waits for others to be ordered with. A burst"
+            " arrives here at the same instant, so this only shows what the wait costs.",
+        ),
+    ] = 0.0,
     profile: Annotated[
         str,
         _llm(

@@ -12,8 +12,11 @@ from benchmarks.real_engine.order import advantage, another_sample, ceiling, ord
 from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
 from benchmarks.real_engine.speed import speed
+from benchmarks.real_engine.step_times import StepTimes, around, make_profile
 
 from rankserve.records.prompts import PromptRecord, split_of
+from rankserve.server.engines.simulated.profiles import find_profile
+from rankserve.server.engines.simulated.step_time import step_ms
 from rankserve.trainer.config import load_config
 from rankserve.trainer.evaluation.metrics import ceilings
 
@@ -204,3 +207,54 @@ def test_an_engine_that_is_late_is_killed(tmp_path: Path) -> None:
 def test_without_its_environment_an_engine_says_what_makes_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="environment"):
         RealEngine(EngineOptions(tmp_path / "none", tmp_path, tmp_path / "vllm.log")).start()
+
+
+def measured(decode_ms: float) -> dict[str, object]:
+    """What `rankserve profile measure --json` tells of an LLM that decodes two sequences in so long."""
+    steps = [
+        {"prefill_tokens": tokens, "decode_sequences": count, "context_per_sequence": context, "step_ms": ms}
+        for tokens, count, context, ms in [
+            *((16, 0, 0, 20.0), (256, 0, 0, 200.0)),
+            *((0, 1, 40, 10.0), (16, 1, 40, 30.0), (256, 1, 40, 210.0), (0, 2, 40, decode_ms)),
+            *((0, 1, 500, 20.0), (16, 1, 500, 40.0), (256, 1, 500, 220.0), (0, 2, 500, 2 * decode_ms)),
+        ]
+    ]
+    command = ["rankserve", "profile", "add", "llm.toml", "--steps", "steps.csv", "--kv-blocks", "99"]
+    return {"steps": steps, "command": [*command, "--max-sequences", "2", "--max-batched-tokens", "512"]}
+
+
+def test_the_steps_after_a_run_are_those_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def measure(*arguments: object) -> dict[str, object]:
+        asked.append(arguments)
+        return {"steps": len(asked)}
+
+    monkeypatch.setattr("benchmarks.real_engine.step_times.rankserve_json", measure)
+    times = StepTimes("http://127.0.0.1:1/v1", batch_cap=16)
+    for name in ("first", "second"):
+        times.before(tmp_path / f"{name}.jsonl")
+        times.after(tmp_path / f"{name}.jsonl")
+    found = [json.loads(path.read_text())["steps"] for n in ("first", "second") for path in around(tmp_path / n)]
+    assert found == [1, 2, 2, 3]
+    assert all(arguments[arguments.index("--sequences") + 1] == "1,15,16" for arguments in asked)
+
+
+def test_a_profile_has_the_means_of_the_measurements(tmp_path: Path) -> None:
+    before, after = around(tmp_path / "run.jsonl")
+    before.write_text(json.dumps(measured(12.0)))
+    after.write_text(json.dumps(measured(16.0)))
+    profile = find_profile(str(make_profile([before, after], tmp_path)))
+    assert (profile.kv_blocks, profile.max_sequences, profile.max_batched_tokens) == (99, 2, 512)
+    assert step_ms(profile.step_times, 0, 0, 2, 80, 0, 2) == pytest.approx(14.0)
+    assert step_ms(profile.step_times, 16, 0, 1, 40, 0, 2) == pytest.approx(30.0)
+
+
+def test_measurements_of_other_steps_have_no_mean(tmp_path: Path) -> None:
+    before, after = around(tmp_path / "run.jsonl")
+    before.write_text(json.dumps(measured(12.0)))
+    after.write_text(json.dumps({**measured(12.0), "steps": []}))
+    with pytest.raises(ValueError, match="the same steps"):
+        make_profile([before, after], tmp_path)

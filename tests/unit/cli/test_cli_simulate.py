@@ -237,6 +237,7 @@ def test_out_of_order_arrivals_are_sorted(tmp_path: Path) -> None:
         ),
         (("--kv-reservation", "predicted"), {"kv_reservation": "predicted"}),
         (("--no-fair-share",), {"fair_share": False}),
+        (("--gather-ms", 50), {"gather_s": 0.05}),
     ],
 )
 def test_settings_reach_the_scheduler_and_the_record(

@@ -79,6 +79,7 @@ class SimulateOptions:
     preemption: str = "off"
     preemption_margin: float = 1.0
     kv_reservation: str = "none"
+    gather_ms: float = 0.0
     profile: str = ""
     replicas: int = 1
     max_sequences: int | None = None
@@ -196,6 +197,7 @@ def _settings(options: SimulateOptions) -> SimulationSettings:
         preemption=options.preemption,
         preemption_margin=options.preemption_margin,
         kv_reservation=options.kv_reservation,
+        gather_s=options.gather_ms / 1000,
     )
 
 

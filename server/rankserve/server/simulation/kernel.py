@@ -37,14 +37,18 @@ def run(books: Books, options: Options, times: StepTimes, first: int, until: int
         if arrived >= until and arrived < total:
             break
         while arrived < total and requests[arrived].arrival_s <= state.now_s:
+            if state.waiting == 0:
+                state.gather_until_s = requests[arrived].arrival_s + options.gather_s
             enqueue(books, options, arrived, requests[arrived].arrival_s)
             arrived += 1
         state.most_waiting = max(state.most_waiting, state.waiting)
-        if state.waiting == 0 and state.running == 0:
-            state.now_s = requests[arrived].arrival_s
+        next_arrival_s = requests[arrived].arrival_s if arrived < total else math.inf
+        gathers = state.waiting > 0 and state.now_s < state.gather_until_s
+        if state.running == 0 and (state.waiting == 0 or gathers):
+            state.now_s = min(next_arrival_s, state.gather_until_s) if gathers else next_arrival_s
             continue
         undisturbed = hold_blocks(books, options)
-        if state.waiting > 0 and undisturbed:
+        if state.waiting > 0 and undisturbed and not gathers:
             plan(books, options)
             if state.running == 0:
                 return TOO_LARGE, arrived
@@ -52,7 +56,6 @@ def run(books: Books, options: Options, times: StepTimes, first: int, until: int
         if not can_jump(books):
             one_step(books, options, times)
             continue
-        next_arrival_s = requests[arrived].arrival_s if arrived < total else math.inf
         most_steps, until_s = _until_plan(books, options, next_arrival_s)
         if not undisturbed:
             most_steps = 1
@@ -71,6 +74,8 @@ def _until_plan(books: Books, options: Options, next_arrival_s: float) -> tuple[
         return _ANY_NUMBER, next_arrival_s if notes_arrival else math.inf
     if state.waiting == 0:
         return _ANY_NUMBER, next_arrival_s
+    if state.now_s < state.gather_until_s:
+        return _ANY_NUMBER, min(next_arrival_s, state.gather_until_s)
     if options.key_kind == RESPONSE_RATIO or options.fair_share:
         return 1, next_arrival_s
     moment_s, step = next_due(books, options, first_band(books), state.now_s)

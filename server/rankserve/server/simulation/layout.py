@@ -79,6 +79,7 @@ LANE = np.dtype([("low", "i8"), ("length", "i8"), ("service_tokens", "f8")])
 STATE = np.dtype(
     [
         ("now_s", "f8"),
+        ("gather_until_s", "f8"),  # nobody starts before
         ("steps", "i8"),
         ("running", "i8"),
         ("prefilling", "i8"),
@@ -159,6 +160,7 @@ class Options(NamedTuple):
     swaps: bool
     swap_ms_per_token: float
     reservation: int
+    gather_s: float
     threshold_steps: int
     quantum_steps: int
     bounds_band: bool  # whether a bound holds in whole bands, in steps or in time

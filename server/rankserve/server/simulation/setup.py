@@ -38,6 +38,7 @@ class SimulationSettings:
         preemption: "off", "recompute" or "swap".
         preemption_margin: by how many times its cost an eviction must pay.
         kv_reservation: KV blocks kept for a running request to grow into: "none", "predicted" or "max".
+        gather_s: for how long nobody starts after a request came into an empty queue.
     """
 
     starvation: StarvationSettings = field(default_factory=StarvationSettings)
@@ -45,6 +46,7 @@ class SimulationSettings:
     preemption: str = "off"
     preemption_margin: float = 1.0
     kv_reservation: str = "none"
+    gather_s: float = 0.0
 
 
 def check_lengths(columns: RequestColumns, profile: Profile) -> None:
@@ -100,6 +102,7 @@ def make_options(
         swaps=swaps,
         swap_ms_per_token=profile.swap_ms_per_token,
         reservation=layout.NO_RESERVATION if settings.kv_reservation == "none" else layout.RESERVED,
+        gather_s=settings.gather_s,
         threshold_steps=starvation.threshold_steps,
         quantum_steps=starvation.quantum_steps,
         bounds_band=starvation.max_wait_s is not None or starvation.threshold_steps > 0,

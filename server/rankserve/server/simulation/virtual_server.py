@@ -1,5 +1,6 @@
 """The real scheduler and the real simulated batch in virtual time, one step after the other."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -36,7 +37,13 @@ class VirtualServer:
     """
 
     def __init__(
-        self, scheduler: Scheduler, batch: SimulatedBatch, *, seed: int = 0, timeline: int = 0
+        self,
+        scheduler: Scheduler,
+        batch: SimulatedBatch,
+        *,
+        seed: int = 0,
+        gather_s: float = 0.0,
+        timeline: int = 0,
     ) -> None:
         self.scheduler = scheduler
         self.batch = batch
@@ -49,10 +56,14 @@ class VirtualServer:
         self.waiting_max = 0
         self.timeline: list[tuple[float, int, int, int]] = []
         self._seed = seed
+        self._gather_s = gather_s
+        self._gather_until_s = 0.0
         self._timeline_length = timeline
 
     def submit(self, requests: Iterable[Request]) -> None:
         for request in requests:
+            if self._gather_s and not self.scheduler.waiting:
+                self._gather_until_s = request.arrival_s + self._gather_s
             self.scheduler.submit(request)
             self.timings[request.id] = RequestTiming()
 
@@ -71,7 +82,10 @@ class VirtualServer:
     def step(self) -> list[TokensProduced]:
         """Plans and executes one step. An empty list if there was nothing to do or only prefill was done."""
         self.waiting_max = max(self.waiting_max, self.scheduler.waiting)
-        if self.batch.hold_blocks(self._select_victim):
+        gathers = self._gathers()
+        if gathers and not self.scheduler.running:
+            return []
+        if self.batch.hold_blocks(self._select_victim) and not gathers:
             self._plan()
         if len(self.timeline) < self._timeline_length:
             running, waiting = self.scheduler.running, self.scheduler.waiting
@@ -100,8 +114,8 @@ class VirtualServer:
         following = next(coming, None)
         arrived = 0
         while following is not None or self.scheduler.waiting or self.scheduler.running:
-            if following is not None and not self.scheduler.waiting and not self.scheduler.running:
-                self.now_s = max(self.now_s, following.arrival_s)
+            if not self.scheduler.running:
+                self._idle_until(math.inf if following is None else following.arrival_s)
             while following is not None and following.arrival_s <= self.now_s:
                 self.submit([following])
                 following = next(coming, None)
@@ -109,6 +123,16 @@ class VirtualServer:
                 if on_arrival is not None:
                     on_arrival(arrived)
             self.step()
+
+    def _gathers(self) -> bool:
+        return self.scheduler.waiting > 0 and self.now_s < self._gather_until_s
+
+    def _idle_until(self, next_arrival_s: float) -> None:
+        """Nothing runs: time passes until somebody comes or may start."""
+        if not self.scheduler.waiting:
+            self.now_s = max(self.now_s, next_arrival_s)
+        elif self._gathers():
+            self.now_s = max(self.now_s, min(next_arrival_s, self._gather_until_s))
 
     def _plan(self) -> None:
         plan = self.scheduler.plan(self.now_s, self.batch.room())

@@ -95,6 +95,7 @@ def draw_run(draw: np.random.Generator) -> tuple[RequestColumns, Profile, Simula
         preemption=str(draw.choice(["off", "recompute", "swap"])),
         preemption_margin=float(draw.choice([0.0, 1.0, 3.0])),
         kv_reservation=str(draw.choice(["none", "none", "predicted", "max"])),
+        gather_s=float(draw.choice([0.0, 0.0, 0.03, 0.5])),
     )
     return requests, profile, settings
 

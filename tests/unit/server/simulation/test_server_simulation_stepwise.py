@@ -1,5 +1,7 @@
 """The step-by-step simulation: what it measures, by hand."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from support.requests import make_profile
@@ -7,7 +9,9 @@ from support.requests import make_profile
 from rankserve.server.scheduling.policies import Policy, make_policy
 from rankserve.server.scheduling.request import Request
 from rankserve.server.simulation.columns import RequestColumns, columns
+from rankserve.server.simulation.outcome import Outcome
 from rankserve.server.simulation.setup import SimulationSettings
+from rankserve.server.simulation.simulator import simulate
 from rankserve.server.simulation.stepwise import simulate_stepwise
 
 
@@ -38,6 +42,21 @@ def test_what_is_measured_of_each_request_and_of_the_run() -> None:
     assert totals.kv_blocks_mean == pytest.approx(9 / 6)
     assert totals.kv_blocks_max == 2
     assert outcome.timeline.tolist() == [[0, 1, 0, 1], [1, 1, 1, 2], [2, 1, 0, 1], [3, 1, 0, 2]]
+
+
+@pytest.mark.parametrize("run", [simulate, simulate_stepwise])
+def test_a_request_in_an_empty_queue_waits_for_others(run: Callable[..., Outcome]) -> None:
+    """A step a second, half a second to gather: in the first a shorter one comes, in the second nobody. The
+    last comes while one runs, and its moment is over when that has ended."""
+    outcome = run(
+        three([3, 1, 1, 1], [1.0, 1.25, 6.0, 6.75]),
+        make_policy("sjf"),
+        make_profile(max_sequences=1),
+        SimulationSettings(gather_s=0.5),
+    )
+    assert outcome.scheduled_s.tolist() == [2.5, 1.5, 6.5, 7.5]
+    assert outcome.end_s.tolist() == [5.5, 2.5, 7.5, 8.5]
+    assert outcome.totals.busy_s == 6.0
 
 
 def test_preemption_shows_as_the_largest_gap() -> None:
