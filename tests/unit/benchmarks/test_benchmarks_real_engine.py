@@ -237,7 +237,9 @@ def test_the_steps_after_a_run_are_those_before_the_next(
     for name in ("first", "second"):
         times.before(tmp_path / f"{name}.jsonl")
         times.after(tmp_path / f"{name}.jsonl")
-    found = [json.loads(path.read_text())["steps"] for n in ("first", "second") for path in around(tmp_path / n)]
+    found = [
+        json.loads(path.read_text())["steps"] for n in ("first", "second") for path in around(tmp_path / n)
+    ]
     assert found == [1, 2, 2, 3]
     assert all(arguments[arguments.index("--sequences") + 1] == "1,15,16" for arguments in asked)
 

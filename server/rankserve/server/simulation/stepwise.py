@@ -54,7 +54,9 @@ def simulate_stepwise(
             kv_reservation=KvReservation(settings.kv_reservation),
         ),
     )
-    server = VirtualServer(scheduler, SimulatedBatch(profile, swaps=swaps), gather_s=settings.gather_s, timeline=timeline)
+    server = VirtualServer(
+        scheduler, SimulatedBatch(profile, swaps=swaps), gather_s=settings.gather_s, timeline=timeline
+    )
     requests = [_request(columns, index) for index in range(len(columns))]
 
     def on_arrival(arrived: int) -> None:
