@@ -26,6 +26,7 @@ from benchmarks.real_engine import environment, model
 from benchmarks.real_engine.places import OUTPUT, ROOT, Places
 from benchmarks.real_engine.progress import to_stderr
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
+from benchmarks.real_engine.step_times import StepTimesError
 
 from rankserve.client.load.machine import describe_machine
 from rankserve.records.jsonl import RecordError
@@ -34,7 +35,7 @@ from rankserve.records.ranker_version import RankerVersionError
 PROMPTS = ROOT.parent / "shared" / "data" / "lengths" / "alpaca_vicuna7b.jsonl.gz"
 SCENARIOS = ["burst", "load", "overload", "no queue"]
 # What a user can put right; each message says how.
-_ERRORS = (EngineError, model.ModelError, OSError, RankerVersionError, RecordError)
+_ERRORS = (EngineError, model.ModelError, OSError, RankerVersionError, RecordError, StepTimesError)
 
 
 def main(arguments: list[str]) -> int:

@@ -43,7 +43,8 @@ def predict(
     """Simulates each run with the lengths and arrivals that it had.
 
     Raises:
-        OSError: a run is not there, or the steps around it.
+        OSError: a run is not there.
+        StepTimesError: the steps around it are not.
         subprocess.CalledProcessError: `rankserve` failed, and has said why.
     """
     found = []

@@ -22,6 +22,10 @@ _GRID = ("--prefills", "16,256,1024")
 _COLUMNS = ("prefill_tokens", "decode_sequences", "context_per_sequence", "step_ms")
 
 
+class StepTimesError(ValueError):
+    """There are no step times around a run that a profile can be made of."""
+
+
 def around(run: Path) -> tuple[Path, Path]:
     """The measurements before and after a run."""
     return run.with_name(f"{run.stem}-before.json"), run.with_name(f"{run.stem}-after.json")
@@ -69,10 +73,15 @@ def make_profile(measurements: Sequence[Path], folder: Path) -> Path:
     """Adds a profile with the means of these measurements, by `rankserve profile add`.
 
     Raises:
-        OSError: one is not there.
-        ValueError: they are not of the same steps.
+        StepTimesError: one is not there, or they are not of the same steps.
         subprocess.CalledProcessError: the command failed, and has said why.
     """
+    for path in measurements:
+        if not path.exists():
+            raise StepTimesError(
+                f"{path} does not exist: remove the run beside it, and"
+                " `python -m benchmarks.real_engine compare` measures it again with its steps"
+            )
     found = [json.loads(path.read_text()) for path in measurements]
     steps, profile = folder / "steps.csv", folder / "profile.toml"
     with steps.open("w", newline="") as file:
@@ -88,5 +97,7 @@ def make_profile(measurements: Sequence[Path], folder: Path) -> Path:
 def _mean_steps(found: Sequence[Sequence[dict[str, Any]]]) -> list[list[float]]:
     kinds = [[(step["prefill_tokens"], step["decode_sequences"]) for step in steps] for steps in found]
     if any(kind != kinds[0] for kind in kinds):
-        raise ValueError("these measurements are not of the same steps")
+        raise StepTimesError(
+            "the measurements around a run are not of the same steps: remove the run, and compare again"
+        )
     return [[mean(step[column] for step in same) for column in _COLUMNS] for same in zip(*found, strict=True)]

@@ -12,7 +12,7 @@ from benchmarks.real_engine.order import advantage, another_sample, ceiling, ord
 from benchmarks.real_engine.places import Places
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
 from benchmarks.real_engine.speed import speed
-from benchmarks.real_engine.step_times import StepTimes, around, make_profile
+from benchmarks.real_engine.step_times import StepTimes, StepTimesError, around, make_profile
 
 from rankserve.records.prompts import PromptRecord, split_of
 from rankserve.server.engines.simulated.profiles import find_profile
@@ -258,5 +258,10 @@ def test_measurements_of_other_steps_have_no_mean(tmp_path: Path) -> None:
     before, after = around(tmp_path / "run.jsonl")
     before.write_text(json.dumps(measured(12.0)))
     after.write_text(json.dumps({**measured(12.0), "steps": []}))
-    with pytest.raises(ValueError, match="the same steps"):
+    with pytest.raises(StepTimesError, match="the same steps"):
         make_profile([before, after], tmp_path)
+
+
+def test_a_run_without_its_steps_says_what_measures_them(tmp_path: Path) -> None:
+    with pytest.raises(StepTimesError, match=r"run-before\.json does not exist.*compare"):
+        make_profile(around(tmp_path / "run.jsonl"), tmp_path)
