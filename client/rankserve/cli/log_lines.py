@@ -79,6 +79,9 @@ class LogHandler(logging.Handler):
         elif self._lost:
             lost, self._lost = self._lost, 0
             log.warning("log_lines_lost", lines=lost)
+            if self._lost:
+                # The line took the last room: the next line that finds some tells.
+                self._lost = lost
 
 
 def _descriptor(stream: TextIO) -> int | None:
