@@ -131,14 +131,16 @@ def _compare(places: Places, options: argparse.Namespace) -> None:
 
 def _predict(places: Places, options: argparse.Namespace) -> None:
     from benchmarks.real_engine.comparison import scenarios
-    from benchmarks.real_engine.prediction import predict, table
+    from benchmarks.real_engine.prediction import predict, steps_ms, table
     from benchmarks.real_engine.training import held_out
 
     for scenario in scenarios(options.rate, options.max_sequences):
         if scenario.name not in options.only:
             continue
         found = predict(places, scenario, held_out(places), options.repetitions)
-        print(f"\n{scenario.name}\n\n{table(found)}")
+        fastest, slowest = steps_ms(places, scenario, options.repetitions)
+        print(f"\n{scenario.name}; decode steps of a full batch, around its runs: ", end="")
+        print(f"{fastest:.1f} to {slowest:.1f} ms\n\n{table(found)}")
 
 
 def _engine_options(places: Places, options: argparse.Namespace) -> EngineOptions:

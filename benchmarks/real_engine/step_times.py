@@ -19,7 +19,7 @@ from benchmarks.real_engine.progress import to_stderr
 
 # Coarser than by default, so that it takes a minute: between these, times are linear in sequences and tokens.
 _GRID = ("--prefills", "16,256,1024")
-_COLUMNS = ("prefill_tokens", "decode_sequences", "context_per_sequence", "step_ms")
+_COLUMNS = ("prefill_tokens", "decode_sequences", "context_per_sequence", "prompts", "step_ms")
 
 
 class StepTimesError(ValueError):
@@ -69,33 +69,58 @@ class StepTimes:
         path.write_text(json.dumps(found) + "\n")
 
 
-def make_profile(measurements: Sequence[Path], folder: Path) -> Path:
+def decode_ms(measurement: Path) -> float:
+    """How long a full batch decodes, its contexts short.
+
+    Raises:
+        StepTimesError: the measurement is not there.
+    """
+    steps = [step for step in _read(measurement)["steps"] if not step["prefill_tokens"]]
+    most = max(step["decode_sequences"] for step in steps)
+    full = [step for step in steps if step["decode_sequences"] == most]
+    return float(min(full, key=lambda step: step["context_per_sequence"])["step_ms"])
+
+
+def make_profile(measurements: Sequence[Path], folder: Path, slower: float = 1.0) -> Path:
     """Adds a profile with the means of these measurements, by `rankserve profile add`.
+
+    Args:
+        measurements: of the same steps.
+        folder: where to.
+        slower: factor of all steps' times.
 
     Raises:
         StepTimesError: one is not there, or they are not of the same steps.
         subprocess.CalledProcessError: the command failed, and has said why.
     """
-    for path in measurements:
-        if not path.exists():
-            raise StepTimesError(
-                f"{path} does not exist: remove the run beside it, and"
-                " `python -m benchmarks.real_engine compare` measures it again with its steps"
-            )
-    found = [json.loads(path.read_text()) for path in measurements]
+    found = [_read(path) for path in measurements]
+    # The first runs were measured without a step of several prompts.
+    kinds = [[{"prompts": 1, **step} for step in each["steps"]] for each in found]
     steps, profile = folder / "steps.csv", folder / "profile.toml"
     with steps.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        writer.writerows(_mean_steps([each["steps"] for each in found]))
+        writer.writerows((*step, slower * ms) for *step, ms in _mean_steps(kinds))
     # rankserve profile add NAME --steps CSV, and what the engine has.
     engine = found[0]["command"][6:]
     rankserve_json("profile", "add", profile, "--steps", steps, *engine)
     return profile
 
 
+def _read(measurement: Path) -> dict[str, Any]:
+    if not measurement.exists():
+        raise StepTimesError(
+            f"{measurement} does not exist: remove the run beside it, and"
+            " `python -m benchmarks.real_engine compare` measures it again with its steps"
+        )
+    return dict(json.loads(measurement.read_text()))
+
+
 def _mean_steps(found: Sequence[Sequence[dict[str, Any]]]) -> list[list[float]]:
-    kinds = [[(step["prefill_tokens"], step["decode_sequences"]) for step in steps] for steps in found]
+    kinds = [
+        [(step["prefill_tokens"], step["decode_sequences"], step["prompts"]) for step in steps]
+        for steps in found
+    ]
     if any(kind != kinds[0] for kind in kinds):
         raise StepTimesError(
             "the measurements around a run are not of the same steps: remove the run, and compare again"

@@ -289,6 +289,7 @@ def _described(profile: "Profile") -> dict[str, object]:
         name: getattr(profile, name) for name in profile.__slots__ if name != "step_times"
     }
     values["overhead_ms"] = profile.step_times.overhead_ms
+    values["prefill_pair_ms"] = profile.step_times.prefill_pair_ms
     values["steps"] = [
         {
             "prefill_tokens": prefill,

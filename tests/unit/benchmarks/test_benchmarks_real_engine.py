@@ -10,9 +10,10 @@ from benchmarks.real_engine.gguf_tokenizer import CONTROL, byte_level_bpe
 from benchmarks.real_engine.lengths import LengthFigures
 from benchmarks.real_engine.order import advantage, another_sample, ceiling, order
 from benchmarks.real_engine.places import Places
+from benchmarks.real_engine.prediction import Prediction, table
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
 from benchmarks.real_engine.speed import speed
-from benchmarks.real_engine.step_times import StepTimes, StepTimesError, around, make_profile
+from benchmarks.real_engine.step_times import StepTimes, StepTimesError, around, decode_ms, make_profile
 
 from rankserve.records.prompts import PromptRecord, split_of
 from rankserve.server.engines.simulated.profiles import find_profile
@@ -250,8 +251,16 @@ def test_a_profile_has_the_means_of_the_measurements(tmp_path: Path) -> None:
     after.write_text(json.dumps(measured(16.0)))
     profile = find_profile(str(make_profile([before, after], tmp_path)))
     assert (profile.kv_blocks, profile.max_sequences, profile.max_batched_tokens) == (99, 2, 512)
-    assert step_ms(profile.step_times, 0, 0, 2, 80, 0, 2) == pytest.approx(14.0)
-    assert step_ms(profile.step_times, 16, 0, 1, 40, 0, 2) == pytest.approx(30.0)
+    assert step_ms(profile.step_times, 0, 0, 0, 2, 80, 0, 2) == pytest.approx(14.0)
+    assert step_ms(profile.step_times, 16, 0, 256, 1, 40, 0, 2) == pytest.approx(30.0)
+    assert (decode_ms(before), decode_ms(after)) == (12.0, 16.0)
+    slower = find_profile(str(make_profile([before, after], tmp_path, slower=1.5)))
+    assert step_ms(slower.step_times, 0, 0, 0, 2, 80, 0, 2) == pytest.approx(21.0)
+
+
+def test_a_prediction_tells_its_error_and_what_a_percent_makes() -> None:
+    found = Prediction("fcfs", "e2e_s", real=10.0, simulated=9.0, slower=9.27)
+    assert table([found]).splitlines()[-1] == "| fcfs | e2e_s | 10 | 9 | -10.0% | +3.0% |"
 
 
 def test_measurements_of_other_steps_have_no_mean(tmp_path: Path) -> None:

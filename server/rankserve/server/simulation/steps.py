@@ -65,13 +65,14 @@ def one_step(books: Books, options: Options, times: StepTimes) -> None:
     context = state.context
     tokens_left = options.max_batched_tokens - decoding
     first_prefilling = _first_prefilling(books)
-    prefill_tokens, prefill_history, completed = 0, 0, 0
+    prefill_tokens, prefill_history, prefill_squares, completed = 0, 0, 0, 0
     for at in range(first_prefilling, state.running):
         if to_prefill[at] > 0:
             chunk = min(to_prefill[at], tokens_left)
             tokens_left -= chunk
             prefill_tokens += chunk
             prefill_history += chunk * (tokens[at] - to_prefill[at])
+            prefill_squares += chunk * chunk
             completed += chunk == to_prefill[at]
     longest = 0
     if times.straggler_ms > 0:
@@ -82,6 +83,7 @@ def one_step(books: Books, options: Options, times: StepTimes) -> None:
         times,
         prefill_tokens,
         prefill_history,
+        prefill_squares,
         decoding,
         context,
         longest,

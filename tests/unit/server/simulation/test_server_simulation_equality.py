@@ -40,6 +40,15 @@ def test_step_times_from_tables_jump_as_they_step() -> None:
     )
 
 
+@pytest.mark.parametrize("case", range(CASES))
+def test_what_prompts_cost_within_themselves_jumps_as_it_steps(case: int) -> None:
+    requests, profile, settings = draw_run(np.random.default_rng([case, 99]))
+    profile = replace(profile, step_times=profile.step_times._replace(prefill_pair_ms=1e-4))
+    policy = make_policy("bounded_ranking")
+    jumped = simulate(requests, policy, profile, settings)
+    assert_equal(jumped, simulate_stepwise(requests, policy, profile, settings))
+
+
 def test_a_run_that_pauses_for_progress_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
     requests, profile, settings = draw_run(np.random.default_rng(1))
     whole = simulate(requests, make_policy("bounded_ranking"), profile, settings)

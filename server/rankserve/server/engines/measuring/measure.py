@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from time import monotonic
+from typing import Any
 
 from rankserve.server.engines.measuring.engine import About, MeasuredEngine
 from rankserve.server.engines.measuring.errors import MeasureError
@@ -21,6 +22,8 @@ from rankserve.server.engines.measuring.words import Prompts
 
 # Steps after something changed in the batch that are not looked at.
 _SETTLE = 3
+# How many of them together, and how often that is tried until they come in the same step.
+_PROMPTS, _TRIES = 4, 4
 # Steps within which whoever is sent begins, where there is room.
 _PATIENCE = 128
 # Words of the two texts that tell how many tokens a word is.
@@ -66,7 +69,11 @@ class Measurement:
         self._clock = clock
 
     async def run(self) -> list[MeasuredStep]:
-        """All steps, ordered by context, sequences and prefilled tokens. Raises MeasureError."""
+        """All steps, ordered by context, sequences and prefilled tokens, then those with several prompts.
+
+        Raises:
+            MeasureError: the engine cannot be measured so.
+        """
         await self._first_look()
         await self._warm_up()
         steps = await self._prefills_alone()
@@ -77,7 +84,8 @@ class Measurement:
             texts += [self._prompts.of_tokens(context) for _ in range(count - len(texts))]
             steps += await self._cell(texts[:count])
             await self._until_idle()
-        return never_shorter(steps)
+        single = never_shorter(step for step in steps if step.prompts <= 1)
+        return [*single, *(step for step in steps if step.prompts > 1)]
 
     async def _first_look(self) -> None:
         """Learns how long words are, and whether anybody else is there."""
@@ -127,6 +135,9 @@ class Measurement:
             # A full batch takes no prompt.
             if len(streams) < self._limits.max_sequences:
                 steps += await self._prefills_beside(streams)
+            # What several prompts save does not depend on what decodes beside them.
+            if len(streams) == self._plan.counts[0]:
+                steps += await self._several_beside(streams)
         self._tell(f"{len(streams):3} sequences at {steps[0].context_per_sequence} tokens: {_listed(steps)}")
         return steps
 
@@ -135,7 +146,7 @@ class Measurement:
         for _ in range(self._plan.repetitions):
             for tokens, found in seen.items():
                 await _each(streams, _SETTLE)
-                probe = await self._probe_beside(streams, tokens)
+                [probe] = await self._probes_beside(streams, tokens, 1)
                 await _each(streams, 1)
                 if (step := _step_of(streams, probe.arrivals[0].at_s)) is not None:
                     found.append(step)
@@ -153,6 +164,30 @@ class Measurement:
             )
             for tokens, found in seen.items()
         ]
+
+    async def _several_beside(self, streams: Sequence[TokenStream]) -> list[MeasuredStep]:
+        """A step with several prompts, as long together as the longest; none if they come apart."""
+        count = min(_PROMPTS, self._limits.max_sequences - len(streams))
+        tokens = self._plan.prefills[-1] // max(1, count)
+        if count < 2 or tokens < 1:
+            return []
+        found: list[tuple[float, float]] = []
+        for _ in range(_TRIES * self._plan.repetitions):
+            await _each(streams, _SETTLE)
+            probes = await self._probes_beside(streams, tokens, count)
+            await _each(streams, 1)
+            ends = [gap_that_ends_at(streams[0].arrivals, probe.arrivals[0].at_s) for probe in probes]
+            step = _step_of(streams, probes[0].arrivals[0].at_s)
+            if step is not None and all(end == ends[0] for end in ends):
+                found.append(step)
+            if len(found) == self._plan.repetitions:
+                break
+        if not found:
+            self._tell("several prompts never came into the same step: not measured")
+            return []
+        context = fmean(context for context, _ in found)
+        seconds = [seconds for _, seconds in found]
+        return [summarised(tokens * count, len(streams), context, seconds, prompts=count)]
 
     async def _decode_only(self, streams: Sequence[TokenStream]) -> MeasuredStep:
         await _each(streams, _SETTLE)
@@ -172,20 +207,25 @@ class Measurement:
             self._tell(f"a prompt meant to have {tokens} tokens has {probe.prompt_tokens}")
         return probe
 
-    async def _probe_beside(self, streams: Sequence[TokenStream], tokens: int) -> TokenStream:
-        """Raises MeasureError: it does not begin while the streams go on."""
-        probe = asyncio.create_task(self._probe(tokens))
+    async def _probes_beside(
+        self, streams: Sequence[TokenStream], tokens: int, count: int
+    ) -> list[TokenStream]:
+        """So many prompts at once. Raises MeasureError: one does not begin while the streams go on."""
+        probes = [asyncio.create_task(self._probe(tokens)) for _ in range(count)]
+        all_probes = asyncio.gather(*probes)
         late = asyncio.create_task(streams[0].reach(streams[0].tokens + _PATIENCE))
         try:
-            await asyncio.wait([probe, late], return_when=asyncio.FIRST_COMPLETED)
-            if not probe.done():
+            waiting: list[asyncio.Future[Any]] = [all_probes, late]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not all_probes.done():
                 late.result()
-                raise MeasureError(self._too_small(len(streams) + 1, len(streams)))
-            return probe.result()
+                begun = sum(probe.done() for probe in probes)
+                raise MeasureError(self._too_small(len(streams) + count, len(streams) + begun))
+            return all_probes.result()
         finally:
-            for task in (probe, late):
+            for task in (*probes, late):
                 task.cancel()
-            await asyncio.gather(probe, late, return_exceptions=True)
+            await asyncio.gather(all_probes, *probes, late, return_exceptions=True)
 
     def _too_small(self, wanted: int, found: int) -> str:
         return (
@@ -263,6 +303,8 @@ def _context(stream: TokenStream, gap: Gap) -> int:
 
 def _listed(steps: Sequence[MeasuredStep]) -> str:
     return ", ".join(
-        f"{step.step_ms:.1f} ms" + (f" with {step.prefill_tokens} prefilled" if step.prefill_tokens else "")
+        f"{step.step_ms:.1f} ms"
+        + (f" with {step.prefill_tokens} prefilled" if step.prefill_tokens else "")
+        + (f" of {step.prompts} prompts" if step.prompts > 1 else "")
         for step in steps
     )

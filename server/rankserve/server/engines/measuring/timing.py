@@ -31,6 +31,7 @@ class MeasuredStep:
 
     Attributes:
         prefill_tokens, decode_sequences, context_per_sequence: what is in it.
+        prompts: that its prefilled tokens are of.
         step_ms: how long it takes.
         samples: how often it was seen.
         fastest_ms, slowest_ms: of these.
@@ -39,6 +40,7 @@ class MeasuredStep:
     prefill_tokens: int
     decode_sequences: int
     context_per_sequence: int
+    prompts: int
     step_ms: float
     samples: int
     fastest_ms: float
@@ -64,13 +66,19 @@ def gap_that_ends_at(arrivals: Sequence[Arrival], at_s: float) -> Gap | None:
 
 
 def summarised(
-    prefill_tokens: int, decode_sequences: int, context: float, seconds: Sequence[float]
+    prefill_tokens: int,
+    decode_sequences: int,
+    context: float,
+    seconds: Sequence[float],
+    *,
+    prompts: int = 1,
 ) -> MeasuredStep:
     """One kind of step from all that were seen: their median."""
     return MeasuredStep(
         prefill_tokens=prefill_tokens,
         decode_sequences=decode_sequences,
         context_per_sequence=round(context),
+        prompts=prompts if prefill_tokens else 0,
         step_ms=1e3 * median(seconds),
         samples=len(seconds),
         fastest_ms=1e3 * min(seconds),

@@ -167,6 +167,7 @@ class SimulatedBatch:
             decode_sequences=len(contexts),
             context_tokens=sum(contexts),
             prefill_history_tokens=sum(chunk * (s.request.prefix_tokens - s.to_prefill) for s, chunk in work),
+            prefill_squares=sum(chunk * chunk for _, chunk in work),
             longest_context=max(contexts, default=0),
             sampled_sequences=sum(chunk == s.to_prefill for s, chunk in work),
         )

@@ -5,6 +5,7 @@ import gzip
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 
 class TableError(ValueError):
@@ -12,7 +13,10 @@ class TableError(ValueError):
 
 
 def read_table(
-    path: Path, numbers: Mapping[str, tuple[str, ...]], labels: tuple[str, ...] = ()
+    path: Path,
+    numbers: Mapping[str, tuple[str, ...]],
+    labels: tuple[str, ...] = (),
+    defaults: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[dict[str, list[float]], dict[str, list[str]]]:
     """Reads these columns of a CSV file with a header line; others are ignored.
 
@@ -20,6 +24,7 @@ def read_table(
         path: the file; gzip if its name ends in ``.gz``.
         numbers: columns of numbers >= 0, by the name they get, with the names that the header may use.
         labels: columns of text.
+        defaults: columns of numbers that may be missing, and what they then hold.
 
     Returns:
         The columns of numbers and of text, each as long as the table.
@@ -27,12 +32,14 @@ def read_table(
     Raises:
         TableError: the file cannot be read, lacks a column, or holds something else than such a number.
     """
-    read: dict[str, list[float]] = {name: [] for name in numbers}
+    read: dict[str, list[float]] = {}
     texts: dict[str, list[str]] = {name: [] for name in labels}
     try:
         with gzip.open(path, "rt") if path.suffix == ".gz" else path.open(newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
+            numbers = {**numbers, **{name: (name,) for name in defaults if name in header}}
+            read = {name: [] for name in numbers}
             places = {name: _place(path, header, aliases) for name, aliases in numbers.items()}
             places |= {name: _place(path, header, (name,)) for name in labels}
             for cells in reader:
@@ -49,9 +56,10 @@ def read_table(
                     text.append(cells[places[name]].strip())
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: cannot be read as CSV ({error}); give a .csv or .csv.gz file") from error
-    if not next(iter((read | texts).values())):
+    lines = len(next(iter((read | texts).values())))
+    if not lines:
         raise TableError(f"{path}: holds no measurement below its header line")
-    return read, texts
+    return {name: [default] * lines for name, default in defaults.items()} | read, texts
 
 
 def _place(path: Path, header: list[str], aliases: tuple[str, ...]) -> int:

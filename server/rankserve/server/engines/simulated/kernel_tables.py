@@ -95,6 +95,7 @@ def kernel_step_times(attention: Path, dense: Path, per_sequence: Path, shape: M
         sampled_axis=sampled_axis,
         sampled_ms=sampled_ms,
         straggler_ms=straggler_ms,
+        prefill_pair_ms=0.0,
         overhead_ms=shape.cpu_overhead_ms + kernels * shape.kernel_gap_us * _MICROSECONDS,
     )
 

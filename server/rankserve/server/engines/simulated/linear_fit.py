@@ -89,5 +89,6 @@ class LinearFit:
             sampled_axis=_POINTS,
             sampled_ms=zeros,
             straggler_ms=0.0,
+            prefill_pair_ms=0.0,
             overhead_ms=0.0,
         )

@@ -78,7 +78,13 @@ class Profile:
             (self.max_batched_tokens, 0, 0),
             (self.max_batched_tokens - self.max_sequences, self.max_sequences, most_context),
         ):
-            step_ms = self.step_ms(prefill_tokens=prefill, decode_sequences=sequences, context_tokens=context)
+            # Prompts of one token each take the least.
+            step_ms = self.step_ms(
+                prefill_tokens=prefill,
+                prefill_squares=prefill,
+                decode_sequences=sequences,
+                context_tokens=context,
+            )
             if not 0 < step_ms < math.inf:
                 raise ValueError(
                     f"profile {self.name}: a step must take more than 0 ms, but one of {prefill} tokens"
@@ -92,15 +98,21 @@ class Profile:
         decode_sequences: int,
         context_tokens: int,
         prefill_history_tokens: int = 0,
+        prefill_squares: int | None = None,
         longest_context: int = 0,
         sampled_sequences: int | None = None,
     ) -> float:
-        """How long one step takes, in simulated ms. For the arguments see `step_time.step_ms`."""
+        """How long one step takes, in simulated ms. For the arguments see `step_time.step_ms`.
+
+        What it prefills is one chunk unless `prefill_squares` says otherwise.
+        """
         sampled = decode_sequences if sampled_sequences is None else sampled_sequences
+        squares = prefill_tokens**2 if prefill_squares is None else prefill_squares
         return step_ms(
             self.step_times,
             prefill_tokens,
             prefill_history_tokens,
+            squares,
             decode_sequences,
             context_tokens,
             longest_context,

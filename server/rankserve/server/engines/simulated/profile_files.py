@@ -16,7 +16,8 @@ from rankserve.server.engines.simulated.step_time import StepTimes
 
 _COEFFICIENTS = tuple(field.name for field in fields(LinearFit))
 _CURVES = (("tokens_axis", "tokens_ms"), ("sampled_axis", "sampled_ms"))
-_TABLES = tuple(name for name in StepTimes._fields if name not in ("straggler_ms", "overhead_ms"))
+_NUMBERS = ("straggler_ms", "prefill_pair_ms", "overhead_ms")
+_TABLES = tuple(name for name in StepTimes._fields if name not in _NUMBERS)
 
 
 class ProfileError(ValueError):
@@ -54,10 +55,9 @@ def write_profile(path: Path, profile: Profile, fit: LinearFit | None = None) ->
         compact = {name: getattr(times, name).astype(np.float32) for name in _TABLES}
         np.savez_compressed(tables, **compact)
         written.append(tables)
-        lines += [
-            f"tables = {json.dumps(tables.name)}",
-            f"straggler_ms = {times.straggler_ms!r}",
-        ]
+        lines.append(f"tables = {json.dumps(tables.name)}")
+        lines.append(f"straggler_ms = {times.straggler_ms!r}")
+        lines.append(f"prefill_pair_ms = {times.prefill_pair_ms!r}")
     lines.append(f"overhead_ms = {times.overhead_ms!r}")
     for field in fields(Profile):
         value = getattr(profile, field.name)
@@ -78,6 +78,7 @@ def make_profile(name: str, values: dict[str, Any], file: Path) -> Profile:
             times = StepTimes(
                 **tables,
                 straggler_ms=_ms(rest, "straggler_ms"),
+                prefill_pair_ms=_ms(rest, "prefill_pair_ms"),
                 overhead_ms=_ms(rest, "overhead_ms"),
             )
         else:

@@ -32,6 +32,8 @@ class StepTimes(NamedTuple):
         straggler_ms: added to a step that prefills and decodes, for each token by which the longest decoding
             sequence exceeds the mean: beside a chunk, the attention kernel does not split one sequence's KV
             over processors, so that the step waits for the longest.
+        prefill_pair_ms: added for each pair of a prefilled token and one before it in its sequence, to which
+            it attends; 0 where the tables have that in them, as if all were one chunk.
         overhead_ms: added to each step, for what the tables leave out.
     """
 
@@ -45,6 +47,7 @@ class StepTimes(NamedTuple):
     sampled_axis: Numbers
     sampled_ms: Numbers
     straggler_ms: float
+    prefill_pair_ms: float
     overhead_ms: float
 
 
@@ -53,6 +56,7 @@ def step_ms(
     times: StepTimes,
     prefill_tokens: int,
     prefill_history_tokens: int,
+    prefill_squares: int,
     decode_sequences: int,
     decode_context_tokens: int,
     longest_decode_context: int,
@@ -64,6 +68,7 @@ def step_ms(
         times: the LLM's tables.
         prefill_tokens: tokens that are prefilled, the sum of the chunks.
         prefill_history_tokens: sum over the chunks of chunk x KV that its sequence has already.
+        prefill_squares: sum over the chunks of chunk x chunk.
         decode_sequences: sequences that decode a token each.
         decode_context_tokens: sum over them of the tokens that they attend to.
         longest_decode_context: the largest of these; only matters in a step that prefills too.
@@ -97,6 +102,7 @@ def step_ms(
     return (
         attention
         + straggler
+        + times.prefill_pair_ms * (prefill_history_tokens + prefill_squares / 2)
         + _value(times.tokens_axis, times.tokens_ms, prefill_tokens + decode_sequences)
         + _value(times.sampled_axis, times.sampled_ms, sampled_sequences)
         + times.overhead_ms

@@ -74,12 +74,13 @@ async def test_it_gives_back_the_times_of_steps() -> None:
     async with fake(time) as engine:
         steps = await measure(engine, time)
         assert (engine.running, engine.waiting) == (0, 0)
-    assert {(step.prefill_tokens, step.decode_sequences) for step in steps} == {
-        *((prefill, count) for prefill in (32, 512) for count in (0, 1, 2, 3)),
-        *((0, count) for count in (1, 2, 3, 4)),
+    assert {(step.prefill_tokens, step.prompts, step.decode_sequences) for step in steps} == {
+        *((prefill, 1, count) for prefill in (32, 512) for count in (0, 1, 2, 3)),
+        *((0, 0, count) for count in (1, 2, 3, 4)),
+        (510, 3, 1),
     }
     for step in steps:
-        sequences = step.decode_sequences + (step.prefill_tokens > 0)
+        sequences = step.decode_sequences + step.prompts
         assert step.step_ms == pytest.approx(ITL_MS + PER_SEQUENCE_MS * sequences, rel=0.02), step
 
 

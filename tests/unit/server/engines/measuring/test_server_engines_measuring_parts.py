@@ -29,7 +29,7 @@ def test_the_step_of_a_prefill_is_the_one_that_ends_with_its_token() -> None:
 
 
 def step(prefill: int, context: int, ms: float, sequences: int = 2) -> MeasuredStep:
-    return MeasuredStep(prefill, sequences, context, ms, 3, ms, ms)
+    return MeasuredStep(prefill, sequences, context, int(prefill > 0), ms, 3, ms, ms)
 
 
 def test_noise_does_not_make_more_work_faster() -> None:
