@@ -15,6 +15,7 @@ from rankserve.server.engines.measuring.timing import (
     MeasuredStep,
     gap_that_ends_at,
     gaps,
+    in_proportion,
     never_shorter,
     summarised,
 )
@@ -22,8 +23,8 @@ from rankserve.server.engines.measuring.words import Prompts
 
 # Steps after something changed in the batch that are not looked at.
 _SETTLE = 3
-# How many of them together, and how often that is tried until they come in the same step.
-_PROMPTS, _TRIES = 4, 4
+# How often a prefill is tried until a step shows it; several prompts may come in different steps.
+_TRIES = 4
 # Steps within which whoever is sent begins, where there is room.
 _PATIENCE = 128
 # Words of the two texts that tell how many tokens a word is.
@@ -84,8 +85,9 @@ class Measurement:
             texts += [self._prompts.of_tokens(context) for _ in range(count - len(texts))]
             steps += await self._cell(texts[:count])
             await self._until_idle()
-        single = never_shorter(step for step in steps if step.prompts <= 1)
-        return [*single, *(step for step in steps if step.prompts > 1)]
+        single = [step for step in steps if step.prompts <= 1]
+        smooth = never_shorter(single)
+        return [*smooth, *(in_proportion(step, single, smooth) for step in steps if step.prompts > 1)]
 
     async def _first_look(self) -> None:
         """Learns how long words are, and whether anybody else is there."""
@@ -135,59 +137,39 @@ class Measurement:
             # A full batch takes no prompt.
             if len(streams) < self._limits.max_sequences:
                 steps += await self._prefills_beside(streams)
-            # What several prompts save does not depend on what decodes beside them.
-            if len(streams) == self._plan.counts[0]:
-                steps += await self._several_beside(streams)
         self._tell(f"{len(streams):3} sequences at {steps[0].context_per_sequence} tokens: {_listed(steps)}")
         return steps
 
     async def _prefills_beside(self, streams: Sequence[TokenStream]) -> list[MeasuredStep]:
-        seen: dict[int, list[tuple[float, float]]] = {tokens: [] for tokens in self._plan.prefills}
+        seen: dict[tuple[int, int], list[tuple[float, float]]]
+        seen = {kind: [] for kind in self._plan.prompts_beside(len(streams), self._limits)}
         for _ in range(self._plan.repetitions):
-            for tokens, found in seen.items():
-                await _each(streams, _SETTLE)
-                [probe] = await self._probes_beside(streams, tokens, 1)
-                await _each(streams, 1)
-                if (step := _step_of(streams, probe.arrivals[0].at_s)) is not None:
-                    found.append(step)
-        if not all(seen.values()):
+            for (tokens, count), found in seen.items():
+                for _ in range(_TRIES):
+                    await _each(streams, _SETTLE)
+                    probes = await self._probes_beside(streams, tokens, count)
+                    await _each(streams, 1)
+                    if (step := _step_of(streams, [probe.arrivals[0].at_s for probe in probes])) is not None:
+                        found.append(step)
+                        break
+        if not all(found for (_, count), found in seen.items() if count == 1):
             raise MeasureError(
                 "the engine's chunks hold several tokens each, so that single steps cannot be seen: have it"
                 " stream each token"
             )
+        if not all(seen.values()):
+            self._tell("several prompts never came into the same step, so what they save stays unknown")
         return [
             summarised(
-                tokens,
+                tokens * count,
                 len(streams),
                 fmean(context for context, _ in found),
                 [seconds for _, seconds in found],
+                prompts=count,
             )
-            for tokens, found in seen.items()
+            for (tokens, count), found in seen.items()
+            if found
         ]
-
-    async def _several_beside(self, streams: Sequence[TokenStream]) -> list[MeasuredStep]:
-        """A step with several prompts, as long together as the longest; none if they come apart."""
-        count = min(_PROMPTS, self._limits.max_sequences - len(streams))
-        tokens = self._plan.prefills[-1] // max(1, count)
-        if count < 2 or tokens < 1:
-            return []
-        found: list[tuple[float, float]] = []
-        for _ in range(_TRIES * self._plan.repetitions):
-            await _each(streams, _SETTLE)
-            probes = await self._probes_beside(streams, tokens, count)
-            await _each(streams, 1)
-            ends = [gap_that_ends_at(streams[0].arrivals, probe.arrivals[0].at_s) for probe in probes]
-            step = _step_of(streams, probes[0].arrivals[0].at_s)
-            if step is not None and all(end == ends[0] for end in ends):
-                found.append(step)
-            if len(found) == self._plan.repetitions:
-                break
-        if not found:
-            self._tell("several prompts never came into the same step: not measured")
-            return []
-        context = fmean(context for context, _ in found)
-        seconds = [seconds for _, seconds in found]
-        return [summarised(tokens * count, len(streams), context, seconds, prompts=count)]
 
     async def _decode_only(self, streams: Sequence[TokenStream]) -> MeasuredStep:
         await _each(streams, _SETTLE)
@@ -287,10 +269,17 @@ async def _each(streams: Sequence[TokenStream], tokens: int) -> None:
         await stream.reach(goal)
 
 
-def _step_of(streams: Sequence[TokenStream], at_s: float) -> tuple[float, float] | None:
-    """Mean context and duration of the step that ended then; None if no stream shows it alone."""
-    found = [(stream, gap_that_ends_at(stream.arrivals, at_s)) for stream in streams]
-    shown = [(_context(stream, gap), gap.seconds) for stream, gap in found if gap is not None]
+def _step_of(streams: Sequence[TokenStream], ends_s: Sequence[float]) -> tuple[float, float] | None:
+    """Mean context and duration of the step that ended at these times.
+
+    None if no stream shows it alone, or it is more than one.
+    """
+    shown = []
+    for stream in streams:
+        found = {gap_that_ends_at(stream.arrivals, end_s) for end_s in ends_s}
+        if len(found) > 1:
+            return None
+        shown += [(_context(stream, gap), gap.seconds) for gap in found if gap is not None]
     if not shown:
         return None
     return fmean(context for context, _ in shown), median(seconds for _, seconds in shown)

@@ -11,6 +11,8 @@ _SHORT, _LONG = 32, 512
 _PREFILLS = (16, 64, 256, 1024)
 _QUICK_PREFILLS = (32, 512)
 _MOST_COUNTS = 10
+# As many tokens in that many prompts as in the longest one.
+_PROMPTS = 4
 # Of the KV cache; beyond it the engine might preempt.
 _KV_SHARE = 0.9
 
@@ -59,6 +61,17 @@ class Plan:
                 room = _room(limits, count, self.prefills[-1])
                 if room >= self.contexts[0]:
                     yield min(context, room), count
+
+    def prompts_beside(self, count: int, limits: Limits) -> Iterator[tuple[int, int]]:
+        """(tokens of each, prompts) of what is prefilled beside so many sequences.
+
+        Several prompts only beside the fewest: what they save does not depend on what decodes.
+        """
+        for tokens in self.prefills:
+            yield tokens, 1
+        prompts = min(_PROMPTS, limits.max_sequences - count)
+        if count == self.counts[0] and prompts > 1 and self.prefills[-1] >= prompts:
+            yield self.prefills[-1] // prompts, prompts
 
 
 def make_plan(

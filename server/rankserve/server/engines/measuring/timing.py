@@ -115,6 +115,25 @@ def never_shorter(steps: Iterable[MeasuredStep]) -> list[MeasuredStep]:
     return steps
 
 
+def in_proportion(
+    step: MeasuredStep, single: Sequence[MeasuredStep], smooth: Sequence[MeasuredStep]
+) -> MeasuredStep:
+    """A step with several prompts, changed as `smooth` changed that with the longest prompt beside as many.
+
+    These were measured one after the other, so that the engine's speed was the same for both.
+    """
+    longest = max(other.prefill_tokens for other in single)
+    nearest = min(
+        (
+            i
+            for i, other in enumerate(single)
+            if (other.prefill_tokens, other.decode_sequences) == (longest, step.decode_sequences)
+        ),
+        key=lambda i: abs(single[i].context_per_sequence - step.context_per_sequence),
+    )
+    return replace(step, step_ms=step.step_ms * smooth[nearest].step_ms / single[nearest].step_ms)
+
+
 def _context_ranks(steps: Sequence[MeasuredStep]) -> list[int]:
     """Which of its kind's contexts each step has, since they differ a little between kinds."""
     contexts: dict[tuple[int, int], list[int]] = {}

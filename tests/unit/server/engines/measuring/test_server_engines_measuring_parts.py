@@ -10,6 +10,7 @@ from rankserve.server.engines.measuring.timing import (
     MeasuredStep,
     gap_that_ends_at,
     gaps,
+    in_proportion,
     never_shorter,
 )
 from rankserve.server.engines.measuring.words import Prompts
@@ -41,6 +42,21 @@ def test_noise_does_not_make_more_work_faster() -> None:
     assert [s.step_ms for s in never_shorter(more)] == [8, 8, 12]
     alone = [step(16, 0, 30, sequences=0), step(16, 40, 20, sequences=1)]
     assert never_shorter(alone) == alone
+
+
+def test_several_prompts_keep_their_share_of_one() -> None:
+    single = [step(256, 40, 90), step(1024, 40, 300), step(1024, 500, 200)]
+    several = MeasuredStep(1024, 2, 480, 4, 180.0, 3, 170.0, 190.0)
+    assert in_proportion(several, single, never_shorter(single)).step_ms == pytest.approx(180 * 250 / 200)
+
+
+def test_several_prompts_come_beside_the_fewest_where_they_have_room() -> None:
+    limits = Limits(4, 8192)
+    plan = make_plan(limits)
+    single = [(tokens, 1) for tokens in plan.prefills]
+    assert list(plan.prompts_beside(1, limits)) == [*single, (341, 3)]
+    assert list(plan.prompts_beside(2, limits)) == single
+    assert list(make_plan(Limits(2, 8192)).prompts_beside(1, Limits(2, 8192))) == single
 
 
 @pytest.mark.parametrize(
