@@ -26,29 +26,34 @@ METRICS = ("e2e_s", "ttft_s", "tpot_s", "normalised_s_per_token")
 
 @dataclass(slots=True, frozen=True)
 class Prediction:
-    """Means over the repetitions, in s.
+    """Means over the requests of each repetition, in s.
 
     Attributes:
         real: as measured.
-        simulated: under the steps around the runs.
+        simulated: under the steps around the run.
+        own_speed: under these, all scaled by one factor with which TPOT is the run's own.
         slower: under steps that take 1 % longer.
     """
 
     policy: str
     metric: str
-    real: float
-    simulated: float
-    slower: float
+    real: tuple[float, ...]
+    simulated: tuple[float, ...]
+    own_speed: tuple[float, ...]
+    slower: tuple[float, ...]
 
-    @property
-    def error(self) -> float:
-        """Relative."""
-        return self.simulated / self.real - 1
-
-    @property
-    def of_a_percent(self) -> float:
-        """What 1 % of the LLM's speed makes."""
-        return self.slower / self.simulated - 1
+    def cells(self) -> list[str]:
+        single = [_change(s, r) for s, r in zip(self.simulated, self.real, strict=True)]
+        return [
+            self.policy,
+            self.metric,
+            f"{mean(self.real):.3g}",
+            f"{mean(self.simulated):.3g}",
+            f"{_change(mean(self.simulated), mean(self.real)):+.1%}",
+            f"{min(single):+.1%} to {max(single):+.1%}",
+            f"{_change(mean(self.own_speed), mean(self.real)):+.1%}",
+            f"{_change(mean(self.slower), mean(self.simulated)):+.1%}",
+        ]
 
 
 def predict(
@@ -63,19 +68,31 @@ def predict(
     """
     found = []
     for policy in scenario.policies:
-        paths = [run_path(places, scenario, policy, n) for n in range(repetitions)]
-        real = [evaluate(read_run(path)).to_json() for path in paths]
-        simulated = [_simulate(places, path, prompts, policy) for path in paths]
-        slower = [_simulate(places, path, prompts, policy, _SLOWER) for path in paths]
-        found += [
-            Prediction(policy, metric, *(_mean(runs, metric) for runs in (real, simulated, slower)))
-            for metric in METRICS
+        runs = [
+            _all_speeds(places, run_path(places, scenario, policy, n), prompts, policy)
+            for n in range(repetitions)
         ]
+        for metric in METRICS:
+            columns = ([float(one[metric]["mean"]) for one in column] for column in zip(*runs, strict=True))
+            found.append(Prediction(policy, metric, *map(tuple, columns)))
     return found
 
 
-def _mean(runs: Sequence[Mapping[str, Any]], metric: str) -> float:
-    return mean(float(run[metric]["mean"]) for run in runs)
+def _all_speeds(
+    places: Places, path: Path, prompts: Sequence[PromptRecord], policy: str
+) -> tuple[Mapping[str, Any], ...]:
+    """Metrics of a run: real, simulated, at its own speed, and 1 % slower."""
+    real = evaluate(read_run(path)).to_json()
+    simulated, slower = (_simulate(places, path, prompts, policy, factor) for factor in (1.0, _SLOWER))
+    tpot = simulated["tpot_s"]["mean"]
+    # TPOT follows the steps' time and, where the batch is not always full, how many are in it.
+    follows = max(0.5, _change(slower["tpot_s"]["mean"], tpot) / _change(_SLOWER, 1.0))
+    factor = 1 + _change(real["tpot_s"]["mean"], tpot) / follows
+    return real, simulated, _simulate(places, path, prompts, policy, factor), slower
+
+
+def _change(value: float, before: float) -> float:
+    return value / before - 1
 
 
 def steps_ms(places: Places, scenario: Scenario, repetitions: int) -> tuple[float, float]:
@@ -119,14 +136,12 @@ def _simulate(
     return dict(simulated)
 
 
+HEADINGS = (
+    *("policy", "mean of", "real s", "simulated s", "error", "of single runs"),
+    *("at the runs' own speed", "of 1 % slower steps"),
+)
+
+
 def table(found: Sequence[Prediction]) -> str:
-    lines = [
-        "| policy | mean of | real s | simulated s | error | of 1 % slower steps |",
-        "|---|---|---:|---:|---:|---:|",
-        *(
-            f"| {p.policy} | {p.metric} | {p.real:.3g} | {p.simulated:.3g} | {p.error:+.1%}"
-            f" | {p.of_a_percent:+.1%} |"
-            for p in found
-        ),
-    ]
-    return "\n".join(lines)
+    lines = [HEADINGS, ["---", "---", *["---:"] * (len(HEADINGS) - 2)], *(each.cells() for each in found)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

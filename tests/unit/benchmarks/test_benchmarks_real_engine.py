@@ -258,9 +258,12 @@ def test_a_profile_has_the_means_of_the_measurements(tmp_path: Path) -> None:
     assert step_ms(slower.step_times, 0, 0, 0, 2, 80, 0, 2) == pytest.approx(21.0)
 
 
-def test_a_prediction_tells_its_error_and_what_a_percent_makes() -> None:
-    found = Prediction("fcfs", "e2e_s", real=10.0, simulated=9.0, slower=9.27)
-    assert table([found]).splitlines()[-1] == "| fcfs | e2e_s | 10 | 9 | -10.0% | +3.0% |"
+def test_a_prediction_tells_its_errors() -> None:
+    found = Prediction(
+        "fcfs", "e2e_s", real=(10.0, 20.0), simulated=(9.0, 21.0), own_speed=(10.0, 20.3), slower=(9.3, 21.6)
+    )
+    assert found.cells()[2:] == ["15", "15", "+0.0%", "-10.0% to +5.0%", "+1.0%", "+3.0%"]
+    assert table([found]).splitlines()[-1].startswith("| fcfs | e2e_s | 15 |")
 
 
 def test_measurements_of_other_steps_have_no_mean(tmp_path: Path) -> None:
