@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.real_engine.command import rankserve_json
 from benchmarks.real_engine.progress import to_stderr
 
-# Coarser than by default, so that it takes a minute: between these, times are linear in sequences and tokens.
+# Coarser than by default, to take one and a half minutes: between these, times are nearly linear.
 _GRID = ("--prefills", "16,256,1024")
 _COLUMNS = ("prefill_tokens", "decode_sequences", "context_per_sequence", "prompts", "step_ms")
 

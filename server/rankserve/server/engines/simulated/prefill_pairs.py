@@ -10,7 +10,7 @@ from rankserve.server.engines.simulated.measured_grid import Numbers
 from rankserve.server.engines.simulated.step_time import StepTimes
 
 
-def pair_ms(saved_ms: Numbers, prefill_tokens: Numbers, prompts: Numbers) -> float:
+def fit_pair_ms(saved_ms: Numbers, prefill_tokens: Numbers, prompts: Numbers) -> float:
     """Least squares of what a pair of tokens that attend to each other takes, in ms; at least 0.
 
     Args:

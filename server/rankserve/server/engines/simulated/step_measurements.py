@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rankserve.server.engines.simulated.csv_table import TableError, read_table
 from rankserve.server.engines.simulated.linear_fit import LinearFit
 from rankserve.server.engines.simulated.measured_grid import MeasuredGrid, Numbers, two_points
-from rankserve.server.engines.simulated.prefill_pairs import pair_ms, without_pairs
+from rankserve.server.engines.simulated.prefill_pairs import fit_pair_ms, without_pairs
 from rankserve.server.engines.simulated.step_time import StepTimes, step_ms
 
 _COLUMNS = {
@@ -137,7 +137,7 @@ class MeasuredSteps:
                 several.prefill_tokens.astype(int).tolist(), counts.tolist(), contexts.tolist(), strict=True
             )
         ]
-        return pair_ms(np.array(of_one_prompt) - several.step_ms, several.prefill_tokens, several.prompts)
+        return fit_pair_ms(np.array(of_one_prompt) - several.step_ms, several.prefill_tokens, several.prompts)
 
 
 def read_steps(path: Path) -> MeasuredSteps:
