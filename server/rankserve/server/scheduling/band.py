@@ -55,11 +55,11 @@ class Band:
         return self.priority < other.priority
 
     def __len__(self) -> int:
-        return sum(len(entries) for lane in self.lanes.values() for entries in lane.heaps())
+        return sum(len(entries) for lane in self.lanes.values() for entries in lane.all_entries())
 
     def __iter__(self) -> Iterator[Entry]:
-        """The live entries, in no order."""
-        return (entry for lane in self.lanes.values() for entries in lane.heaps() for entry in entries)
+        """The entries, in no order."""
+        return (entry for lane in self.lanes.values() for entries in lane.all_entries() for entry in entries)
 
     def some_lanes(self, most: int) -> list[Lane]:
         """An even sample of its lanes; all if there are no more than `most`."""
@@ -69,7 +69,7 @@ class Band:
     def about(self, most_lanes: int) -> int:
         """How many wait, estimated from a sample of lanes if there are more than so many."""
         lanes = self.some_lanes(most_lanes)
-        counted = sum(len(entries) for lane in lanes for entries in lane.heaps())
+        counted = sum(len(entries) for lane in lanes for entries in lane.all_entries())
         return round(counted * len(self.lanes) / len(lanes)) if lanes else 0
 
     def lane(self, tenant: str) -> Lane:
@@ -83,11 +83,11 @@ class Band:
             if waits is not None:
                 waits.watch(request)
 
-    def unwatch(self, lane: Lane) -> None:
+    def unwatch(self, request: Request, lane: Lane) -> None:
         """A request of this lane waits no more."""
         for waits in (self.waits, lane.waits):
             if waits is not None:
-                waits.forget()
+                waits.forget(request)
 
     def next_lane(self) -> Lane:
         """Whose turn it is by fair share; somebody must be waiting."""
@@ -99,13 +99,13 @@ class Band:
     def check_integrity(self) -> None:
         """Raises RuntimeError if its books contradict each other."""
         for lane in self.lanes.values():
-            for entries in lane.heaps():
+            for entries in lane.all_entries():
                 entries.check_integrity()
-            if lane.busy_heaps != sum(1 for entries in lane.heaps() if len(entries)):
-                raise RuntimeError("scheduler integrity: a lane miscounts its heaps")
-            if self.sole is None and lane.busy_heaps and not lane.has_turn:
+            if lane.busy != sum(1 for entries in lane.all_entries() if entries):
+                raise RuntimeError("scheduler integrity: a lane miscounts its entries")
+            if self.sole is None and lane.busy and not lane.has_turn:
                 raise RuntimeError("scheduler integrity: a tenant with waiting requests gets no turn")
-        if self.busy_lanes != sum(1 for lane in self.lanes.values() if lane.busy_heaps):
+        if self.busy_lanes != sum(1 for lane in self.lanes.values() if lane.busy):
             raise RuntimeError("scheduler integrity: a band miscounts its lanes")
 
     def _add_lane(self, tenant: str) -> Lane:
@@ -120,7 +120,7 @@ class Band:
         if self._lanes_wait:
             lane.waits = WaitOrder()
         if self.sole is not None:
-            if self.sole.busy_heaps:
+            if self.sole.busy:
                 self.turns.join(self.sole)
             self.sole = None
         elif not self._seen:
@@ -131,7 +131,7 @@ class Band:
 
     def _forget_idle(self) -> None:
         """Drops the half of the idle lanes that were served least, and so have the least to make up for."""
-        idle = sorted((lane.counter, tenant) for tenant, lane in self.lanes.items() if not lane.busy_heaps)
+        idle = sorted((lane.counter, tenant) for tenant, lane in self.lanes.items() if not lane.busy)
         for _, tenant in idle[: len(idle) // 2]:
             del self.lanes[tenant]
         self._forget_at = len(self.lanes) + _IDLE_TENANTS

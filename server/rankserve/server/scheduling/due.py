@@ -1,62 +1,63 @@
 """Waiting requests in the order in which they began to wait: where starvation prevention looks."""
 
-from bisect import insort
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice
+from heapq import merge
 
 from rankserve.server.scheduling.request import Request
-
-# Stale entries that are always allowed.
-_STALE_ALLOWED = 64
-
-# (since when it waits, sequence, preemptions, request): a request waits once, and once more for each
-# preemption, so the third tells entries of earlier waits.
-_Entry = tuple[float, int, int, Request]
+from rankserve.server.scheduling.sorted_blocks import SortedBlocks
 
 
 class WaitOrder:
-    """Requests by how long they wait. Whoever waits longest in seconds has also seen the most steps."""
+    """Requests by how long they wait. Whoever waits longest in seconds has also seen the most steps.
 
-    __slots__ = ("_entries", "_watched")
+    Nearly all begin to wait after all others, and are kept in that order. The few that an engine gave back
+    have waited since they arrived, and are sorted among themselves.
+    """
+
+    __slots__ = ("_given_back", "_in_order", "_newest")
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque()
-        self._watched = 0
+        self._in_order: OrderedDict[int, Request] = OrderedDict()
+        self._newest = (0.0, 0)
+        self._given_back: SortedBlocks[tuple[float, int, Request]] = SortedBlocks()
 
     def watch(self, request: Request) -> None:
-        """A request begins to wait. O(1), unless one is watched already that began later."""
-        self._watched += 1
-        entries = self._entries
-        entry = (request.waiting_since_s, request.sequence, request.preemptions, request)
-        if entries and entry < entries[-1]:
-            insort(entries, entry)
+        """A request begins to wait; its `waiting_since_s` stays as long as it does. O(1) for the newest."""
+        since = request.waiting_since_s, request.sequence
+        if since > self._newest or not self._in_order:
+            self._newest = since
+            self._in_order[request.sequence] = request
         else:
-            entries.append(entry)
-        if len(entries) > 2 * self._watched + _STALE_ALLOWED:
-            # Without the doubles of requests that left the queue and came back within one wait.
-            self._entries = deque(dict.fromkeys(entry for entry in entries if _waits(entry)))
+            self._given_back.add((*since, request))
 
-    def forget(self) -> None:
-        """A request waits no more. Its entry stays, stale, for a while."""
-        self._watched -= 1
+    def forget(self, request: Request) -> None:
+        """A request waits no more."""
+        if self._in_order.pop(request.sequence, None) is None:
+            self._given_back.remove((request.waiting_since_s, request.sequence, request))
 
     def oldest(self) -> Request | None:
         """The request that waits longest."""
-        entries = self._entries
-        while entries and not _waits(entries[0]):
-            entries.popleft()
-        return entries[0][3] if entries else None
+        if self._given_back:
+            return next(iter(self))
+        return next(iter(self._in_order.values()), None)
 
-    def oldest_first(self, most_seen: int) -> Iterator[Request]:
-        """The requests, the longest wait first, as far as so many entries reach."""
-        return (entry[3] for entry in islice(self._entries, most_seen) if _waits(entry))
+    def __iter__(self) -> Iterator[Request]:
+        """The requests, the longest wait first. Must not outlive a change."""
+        in_order = iter(self._in_order.values())
+        if not self._given_back:
+            return in_order
+        given_back = (entry[2] for entry in self._given_back)
+        return merge(in_order, given_back, key=lambda request: (request.waiting_since_s, request.sequence))
 
     def __len__(self) -> int:
-        """Entries, stale ones included: at most 2 x the most that waited + a constant."""
-        return len(self._entries)
+        return len(self._in_order) + len(self._given_back)
 
-
-def _waits(entry: _Entry) -> bool:
-    request = entry[3]
-    return request.queue_entry is not None and request.preemptions == entry[2]
+    def check_integrity(self) -> None:
+        """Raises RuntimeError if requests are out of order or do not wait."""
+        self._given_back.check_integrity()
+        waits = [(request.waiting_since_s, request.sequence) for request in self]
+        if waits != sorted(waits):
+            raise RuntimeError("scheduler integrity: those that wait longest do not come first")
+        if any(request.queue_entry is None for request in self):
+            raise RuntimeError("scheduler integrity: the wait of a request that does not wait is watched")

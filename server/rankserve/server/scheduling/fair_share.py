@@ -48,7 +48,7 @@ class Turns:
         turns = self._turns
         while turns:
             counter, number, lane = turns[0]
-            if not lane.busy_heaps:
+            if not lane.busy:
                 heappop(turns)
                 lane.has_turn = False
             elif counter < lane.counter:

@@ -1,81 +1,38 @@
-"""The waiting requests of one tenant in one band: heaps whose first entry is always live.
+"""The waiting requests of one tenant in one band, by key."""
 
-An entry leaves a heap in two ways. At the top it is popped; anywhere else it stays, stale, until it comes to
-the top or until stale entries are more than half of the heap, which is then rebuilt without them.
-"""
-
-from collections.abc import Iterator
-from heapq import heapify, heappop
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rankserve.server.scheduling.due import WaitOrder
 from rankserve.server.scheduling.policies import BucketPolicy
 from rankserve.server.scheduling.request import Request
+from rankserve.server.scheduling.sorted_blocks import SortedBlocks
 
 if TYPE_CHECKING:
     from rankserve.server.scheduling.band import Band
 
-# Stale entries that no heap is rebuilt for.
-STALE_ALLOWED = 64
-
-# (key, arrival, sequence, request, heap it is in): the sequence is unique, so requests are never compared.
-# The entry is live as long as it is the one that its request knows as its own.
+# (key, arrival, sequence, request, where it is): the sequence is unique, so requests are never compared.
 Entry = tuple[float, float, int, Request, "Entries"]
 
 
-class Entries:
-    """A heap of entries with lazy deletion.
+class Entries(SortedBlocks[Entry]):
+    """Entries by key.
 
     Attributes:
         lane: whose requests these are.
-        heap: the entries.
-        stale: how many of them are.
     """
 
-    __slots__ = ("heap", "lane", "stale")
+    __slots__ = ("lane",)
 
     def __init__(self, lane: "Lane") -> None:
+        super().__init__()
         self.lane = lane
-        self.heap: list[Entry] = []
-        self.stale = 0
-
-    def __len__(self) -> int:
-        return len(self.heap) - self.stale
-
-    def __iter__(self) -> Iterator[Entry]:
-        """The live entries, in no order."""
-        return (entry for entry in self.heap if entry[3].queue_entry is entry)
-
-    def discard(self, entry: Entry) -> None:
-        """Takes out an entry that its request has disowned."""
-        heap = self.heap
-        if heap[0] is entry:
-            heappop(heap)
-            if self.stale:
-                self.drop_stale()
-        else:
-            self.stale += 1
-            if 2 * self.stale > len(heap) + STALE_ALLOWED:
-                heap[:] = self
-                heapify(heap)
-                self.stale = 0
-
-    def drop_stale(self) -> None:
-        """Makes the first entry a live one."""
-        heap = self.heap
-        while self.stale and heap[0][3].queue_entry is not heap[0]:
-            heappop(heap)
-            self.stale -= 1
 
     def check_integrity(self) -> None:
-        """Raises RuntimeError if its count is wrong, its first entry stale or too many are."""
-        live = sum(1 for _ in self)
-        if live != len(self):
-            raise RuntimeError(f"scheduler integrity: {live} entries live and {len(self)} counted")
-        if self.heap and self.heap[0][3].queue_entry is not self.heap[0]:
-            raise RuntimeError("scheduler integrity: a heap begins with a stale entry")
-        if 2 * self.stale > len(self.heap) + STALE_ALLOWED + 1:
-            raise RuntimeError(f"scheduler integrity: {self.stale} of {len(self.heap)} entries are stale")
+        """Raises RuntimeError if an entry is out of order, or not the one that its request knows."""
+        super().check_integrity()
+        if any(entry[3].queue_entry is not entry or entry[4] is not self for entry in self):
+            raise RuntimeError("scheduler integrity: a request does not know its entry")
 
 
 class Lane(Entries):
@@ -85,34 +42,39 @@ class Lane(Entries):
         band: of its requests.
         counter: virtual tokens the tenant was served in this band (see `fair_share`).
         number: the tenant's place in the order in which the band first saw them.
-        busy_heaps: how many of its heaps have entries.
+        busy: how many of its `Entries` have any.
         has_turn: whether it is among those that fair share chooses from.
         waits: its requests by how long they wait, if a bound holds among them.
     """
 
-    __slots__ = ("band", "busy_heaps", "counter", "has_turn", "number", "waits")
+    __slots__ = ("band", "busy", "counter", "has_turn", "number", "waits")
 
     def __init__(self, band: "Band", number: int, counter: float) -> None:
         super().__init__(self)
         self.band = band
         self.number = number
         self.counter = counter
-        self.busy_heaps = 0
+        self.busy = 0
         self.has_turn = False
         self.waits: WaitOrder | None = None
 
     def first(self, now_s: float) -> Request:
-        return self.heap[0][3]
+        return self.blocks[0][0][3]
 
-    def heap_for(self, request: Request) -> Entries:
+    def entries_for(self, request: Request) -> Entries:
+        """Where a request belongs."""
         return self
 
-    def heaps(self) -> list[Entries]:
+    def all_entries(self) -> list[Entries]:
         return [self]
+
+    def ahead_of(self, entry: Entry, now_s: float) -> int:
+        """About how many of its requests come before one that may be another lane's."""
+        return self.rank(entry)
 
 
 class BucketLane(Lane):
-    """A tenant's requests by bucket, for orders that change with time. Its own heap stays empty."""
+    """A tenant's requests by bucket, for orders that change with time. Itself it stays empty."""
 
     __slots__ = ("_buckets", "_policy")
 
@@ -123,20 +85,26 @@ class BucketLane(Lane):
 
     def first(self, now_s: float) -> Request:
         bucket_key = self._policy.bucket_key
-        firsts = ((bucket, entries.heap[0]) for bucket, entries in self._buckets.items() if entries.heap)
+        firsts = ((bucket, entries.blocks[0][0]) for bucket, entries in self._buckets.items() if entries)
         return min((bucket_key(bucket, entry[1], now_s), bucket, entry) for bucket, entry in firsts)[2][3]
 
     def place(self, entry: Entry, now_s: float) -> tuple[float, float, Entry]:
         """What `first` compares."""
-        bucket = self._policy.bucket(entry[3])
-        return self._policy.bucket_key(bucket, entry[1], now_s), bucket, entry
+        return self._place_in(self._policy.bucket(entry[3]), now_s, entry)
 
-    def heap_for(self, request: Request) -> Entries:
+    def entries_for(self, request: Request) -> Entries:
         bucket = self._policy.bucket(request)
         entries = self._buckets.get(bucket)
         if entries is None:
             entries = self._buckets[bucket] = Entries(self)
         return entries
 
-    def heaps(self) -> list[Entries]:
+    def all_entries(self) -> list[Entries]:
         return list(self._buckets.values())
+
+    def ahead_of(self, entry: Entry, now_s: float) -> int:
+        place = self.place(entry, now_s)
+        return sum(e.rank(place, partial(self._place_in, bucket, now_s)) for bucket, e in self._buckets.items())
+
+    def _place_in(self, bucket: float, now_s: float, entry: Entry) -> tuple[float, float, Entry]:
+        return self._policy.bucket_key(bucket, entry[1], now_s), bucket, entry

@@ -1,7 +1,6 @@
 """Who would start next, and after them, if all were to start now: for people who watch the queue.
 
-Nothing is changed, and little more is looked at than is shown: the next of a binary heap is among the
-children of those before it, so the first k of n cost O(k log k).
+Nothing is changed, and little more is looked at than is shown.
 """
 
 from collections.abc import Iterator
@@ -13,14 +12,11 @@ from typing import Any, TypeVar
 from rankserve.server.scheduling.band import Band
 from rankserve.server.scheduling.due import WaitOrder
 from rankserve.server.scheduling.fair_share import FairShare
-from rankserve.server.scheduling.lane import BucketLane, Entries, Entry, Lane
+from rankserve.server.scheduling.lane import BucketLane, Entry, Lane
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
 _Item = TypeVar("_Item", bound=tuple[Any, ...])
-
-# Entries of one heap that are looked at, stale ones included: a preview may end early, but not take long.
-_MOST_SEEN = 4096
 
 
 class Preview:
@@ -81,24 +77,24 @@ class Preview:
         return oldest if self._bound.is_due(oldest, self._now_s) else None
 
     def _by_key(self, lane: Lane) -> Iterator[Request]:
-        entries = self._by_bucket(lane) if isinstance(lane, BucketLane) else _live(lane)
+        entries = self._by_bucket(lane) if isinstance(lane, BucketLane) else iter(lane)
         return (entry[3] for entry in entries)
 
     def _by_bucket(self, lane: BucketLane) -> Iterator[Entry]:
         # As `heapq.merge`, but most buckets give nothing and never become an iterator.
-        firsts = [(lane.place(heap.heap[0], self._now_s), heap) for heap in lane.heaps() if heap.heap]
+        firsts = [(lane.place(e.blocks[0][0], self._now_s), e) for e in lane.all_entries() if e]
         heapify(firsts)
         opened: dict[int, Iterator[Entry]] = {}
         while firsts:
-            place, heap = firsts[0]
+            place, entries = firsts[0]
             yield place[2]
-            if id(heap) not in opened:
-                opened[id(heap)] = islice(_live(heap), 1, None)
-            following = next(opened[id(heap)], None)
+            if id(entries) not in opened:
+                opened[id(entries)] = islice(entries, 1, None)
+            following = next(opened[id(entries)], None)
             if following is None:
                 heappop(firsts)
             else:
-                heapreplace(firsts, (lane.place(following, self._now_s), heap))
+                heapreplace(firsts, (lane.place(following, self._now_s), entries))
 
 
 class _Turns:
@@ -117,7 +113,7 @@ class _Turns:
         while True:
             while self._next is not None and (not self._seen or self._next < self._seen[0]):
                 lane = self._next[2]
-                if lane.busy_heaps:
+                if lane.busy:
                     heappush(self._seen, (self._counter(lane), lane.number, lane))
                 self._next = next(self._rest, None)
             if not self._seen:
@@ -163,9 +159,4 @@ def heap_in_order(heap: list[_Item]) -> Iterator[_Item]:
 
 
 def _oldest_first(waits: WaitOrder | None) -> Iterator[Request]:
-    return iter(()) if waits is None else waits.oldest_first(_MOST_SEEN)
-
-
-def _live(entries: Entries) -> Iterator[Entry]:
-    seen = islice(heap_in_order(entries.heap), _MOST_SEEN)
-    return (entry for entry in seen if entry[3].queue_entry is entry)
+    return iter(waits or ())

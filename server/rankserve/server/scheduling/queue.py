@@ -1,13 +1,12 @@
 """The waiting requests, and who of them is next.
 
 Bands in order of priority; within one the due request that waits longest, else the tenant that was
-served least, and of its requests the one with the smallest key. Heaps with lazy deletion, one entry a request
-(and one for each starvation bound that is on), so adding, removing and scoring again are O(log n).
+served least, and of its requests the one with the smallest key. Sorted lists with one entry a request, so
+adding, removing and scoring again are O(log n), and none of them leaves anything behind.
 """
 
 from bisect import insort
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
 
 from rankserve.server.scheduling.band import Band
 from rankserve.server.scheduling.fair_share import FairShare
@@ -17,7 +16,7 @@ from rankserve.server.scheduling.preview import Preview
 from rankserve.server.scheduling.request import Request
 from rankserve.server.scheduling.starvation import Starvation
 
-# Entries that `place` looks at.
+# Tenants that `place` and `last` look at.
 _SAMPLE = 64
 
 
@@ -64,14 +63,13 @@ class RankedQueue:
         except KeyError:
             entries = self._lane(request)
         if self._in_buckets:
-            entries = entries.lane.heap_for(request)
-        heap = entries.heap
-        if not heap:
+            entries = entries.lane.entries_for(request)
+        if not entries.blocks[0]:
             self._fill(entries)
         entry = (key, request.arrival_s, request.sequence, request, entries)
         request.queue_entry = entry
-        heappush(heap, entry)
-        if not self._plain and self._starvation is not None:
+        entries.add(entry)
+        if self._starvation is not None:
             entries.lane.band.watch(request, entries.lane)
 
     def pop(
@@ -85,14 +83,12 @@ class RankedQueue:
                 return None
             self.remove(first)
             return first
-        heap = lane.heap
-        if fits is not None and not fits(heap[0][3]):
+        block = lane.blocks[0]
+        if fits is not None and not fits(block[0][3]):
             return None
-        request = heappop(heap)[3]
+        request = block.pop(0)[3]
         request.queue_entry = None
-        if lane.stale:
-            lane.drop_stale()
-        if not heap:
+        if not block and not lane.drop_first_block():
             self._empty(lane)
         return request
 
@@ -103,22 +99,18 @@ class RankedQueue:
             raise RuntimeError(f"request {request.id} does not wait")
         request.queue_entry = None
         entries = entry[4]
-        heap = entries.heap
-        if heap[0] is entry and not entries.stale:
-            heappop(heap)
-        else:
-            entries.discard(entry)
-        if not heap:
+        entries.remove(entry)
+        if not entries:
             self._empty(entries)
         if self._starvation is not None:
-            entries.lane.band.unwatch(entries.lane)
+            entries.lane.band.unwatch(request, entries.lane)
 
     def first(self, now_s: float = 0.0, step: int = 0) -> Request | None:
         """The request to start next."""
         if not self._order:
             return None
         if self._next is not None:
-            return self._next.heap[0][3]
+            return self._next.blocks[0][0][3]
         due = self._due_in_band(now_s, step)
         if due is not None:
             return due
@@ -167,14 +159,16 @@ class RankedQueue:
         old = request.queue_entry
         if old is None:
             raise RuntimeError(f"request {request.id} does not wait")
-        entries = self._lane(request).heap_for(request)
-        if not entries.heap:
+        entries = self._lane(request).entries_for(request)
+        if key == old[0] and entries is old[4]:
+            return
+        if not entries:
             self._fill(entries)
         entry = (key, request.arrival_s, request.sequence, request, entries)
         request.queue_entry = entry
-        heappush(entries.heap, entry)
-        old[4].discard(old)
-        if not old[4].heap:
+        entries.add(entry)
+        old[4].remove(old)
+        if not old[4]:
             self._empty(old[4])
 
     def charge_start(self, request: Request) -> None:
@@ -196,29 +190,16 @@ class RankedQueue:
         """About how many waiting requests are ahead of this one.
 
         Those of better bands, and of its own those with a smaller key, whoever is due or whose tenant's turn
-        it is. Up to 64 tenants and 64 requests of a band are counted, beyond that a sample of as many is.
+        it is. Exact for up to 64 tenants of a band and some hundred thousand requests of each; beyond that,
+        64 of its tenants stand for all.
         """
+        if request.queue_entry is None:
+            raise RuntimeError(f"request {request.id} does not wait")
         own = self._bands[request.priority]
         ahead = sum(band.about(_SAMPLE) for band in self._order if band < own)
         lanes = own.some_lanes(_SAMPLE)
-        waiting = own.about(_SAMPLE)
-        stride = 1 if waiting <= _SAMPLE else -(-waiting // _SAMPLE)
-        place = self._policy.key_at(request, now_s), request.arrival_s, request.sequence
-        smaller = seen = skip = 0
-        for heap, stale in ((e.heap, e.stale) for lane in lanes for e in lane.heaps()):
-            sampled = heap[skip::stride]
-            skip = (skip - len(heap)) % stride
-            if stale:
-                sampled = [entry for entry in sampled if entry[3].queue_entry is entry]
-            seen += len(sampled)
-            if self._in_buckets:
-                key_at = self._policy.key_at
-                smaller += sum((key_at(e[3], now_s), e[1], e[2]) < place for e in sampled)
-            else:
-                # Only the first three values are compared, since the third is unique.
-                smaller += len([True for entry in sampled if entry < place])
-        whole = stride == 1 and len(lanes) == len(own.lanes)
-        return ahead + (smaller if whole else round(smaller / max(seen, 1) * waiting))
+        smaller = sum(lane.ahead_of(request.queue_entry, now_s) for lane in lanes)
+        return ahead + round(smaller * len(own.lanes) / len(lanes))
 
     def preview(self, now_s: float, step: int) -> Iterator[Request]:
         """The waiting requests in the order in which they would start now; see `preview`.
@@ -229,18 +210,18 @@ class RankedQueue:
         return (request for band in self._order for request in preview.of(band))
 
     def last(self) -> Request | None:
-        """A request far from its turn: of the worst band and its tenant with the most waiting; O(1).
+        """A request far from its turn: of the worst band and its tenant with the most waiting.
 
-        Not the very last: of up to 64 tenants, and of a heap an entry that has none below it.
+        Of up to 64 tenants, and where a policy has buckets of the one that holds the most.
         """
         if not self._order:
             return None
-        lanes = [lane for lane in self._order[-1].some_lanes(_SAMPLE) if lane.busy_heaps]
+        lanes = [lane for lane in self._order[-1].some_lanes(_SAMPLE) if lane.busy]
         if not lanes:
             # None of the sampled tenants has anything waiting.
-            lanes = [lane for lane in self._order[-1].lanes.values() if lane.busy_heaps]
-        heaps = max(lanes, key=lambda lane: sum(map(len, lane.heaps()))).heaps()
-        return next(entry[3] for entry in reversed(max(heaps, key=len).heap) if entry[3].queue_entry is entry)
+            lanes = [lane for lane in self._order[-1].lanes.values() if lane.busy]
+        largest = max(lanes, key=lambda lane: sum(map(len, lane.all_entries())))
+        return max(largest.all_entries(), key=len).blocks[-1][-1][3]
 
     def carry_turns(self, before: "RankedQueue") -> None:
         """Goes on from what each tenant was served in another queue. This one must be empty."""
@@ -280,9 +261,9 @@ class RankedQueue:
         self._next = self._order[0].sole if self._plain and self._order else None
 
     def _fill(self, entries: Entries) -> None:
-        """A heap is about to get its first entry."""
+        """Entries that were none are about to get one."""
         lane = entries.lane
-        if not lane.busy_heaps:
+        if not lane.busy:
             band = lane.band
             if band.sole is None:
                 band.turns.join(lane)
@@ -290,13 +271,13 @@ class RankedQueue:
                 insort(self._order, band)
             band.busy_lanes += 1
             self._find_next()
-        lane.busy_heaps += 1
+        lane.busy += 1
 
     def _empty(self, entries: Entries) -> None:
-        """A heap has lost its last entry."""
+        """The last entry is gone."""
         lane = entries.lane
-        lane.busy_heaps -= 1
-        if not lane.busy_heaps:
+        lane.busy -= 1
+        if not lane.busy:
             band = lane.band
             band.busy_lanes -= 1
             if not band.busy_lanes:

@@ -176,38 +176,78 @@ def filled(count: int, key: Callable[[int], float], **bounds: float) -> tuple[Ra
     return queue, requests
 
 
-def entries_kept(queue: RankedQueue) -> int:
-    """Entries in all heaps, stale ones included."""
+def entries_kept(queue: RankedQueue) -> tuple[int, int]:
+    """Entries by key, and by how long their requests wait."""
     bands = queue._bands.values()
-    heaps = [len(heap.heap) for band in bands for lane in band.lanes.values() for heap in lane.heaps()]
-    return sum(heaps) + sum(2 * len(band.waits) for band in bands if band.waits is not None)
+    by_key = sum(len(e) for band in bands for lane in band.lanes.values() for e in lane.all_entries())
+    return by_key, sum(len(band.waits) for band in bands if band.waits is not None)
 
 
-def test_stale_entries_are_bounded_however_often_requests_are_scored_again() -> None:
-    queue, requests = filled(1000, key=float, max_wait_s=60.0, threshold_steps=200)
-    for turn in range(20):
+def test_nothing_is_left_behind_however_often_requests_are_scored_again() -> None:
+    # What is left behind is to be cleared away some time, and stops the event loop for as long as that takes.
+    queue, requests = filled(10_000, key=float, max_wait_s=60.0, threshold_steps=200)
+    for turn in range(5):
         for request in requests:
             request.score = -((request.sequence * 37 + turn) % 1000)
             queue.rekey(request)
-    assert entries_kept(queue) < 6 * (1000 + 64)
+    assert entries_kept(queue) == (10_000, 10_000)
     queue.check_integrity()
 
 
-def test_stale_entries_are_bounded_when_most_requests_are_cancelled() -> None:
+def test_nothing_is_left_behind_by_cancelled_requests() -> None:
     queue, requests = filled(10_000, key=float, max_wait_s=60.0, threshold_steps=200)
     for request in requests[1:]:
         queue.remove(request)
-    queue.add(make_request("late", score=-1e9, sequence=10_000))
-    assert entries_kept(queue) < 1_000
+    assert entries_kept(queue) == (1, 1)
     assert queue.first() is requests[0]
 
 
-def test_a_place_is_exact_in_a_short_queue_and_close_in_a_long_one() -> None:
-    queue, requests = filled(64, key=lambda i: (i * 29) % 64)
-    assert [queue.place(r, 0.0) for r in requests] == [(i * 29) % 64 for i in range(64)]
-    queue, requests = filled(10_000, key=lambda i: (i * 7919) % 10_000)
-    wrong = [abs(queue.place(r, 0.0) - (i * 7919) % 10_000) for i, r in enumerate(requests)]
-    assert max(wrong) < 2_500
+def test_cancels_after_scoring_all_again_leave_nothing_behind() -> None:
+    # Found by the machine above, when entries were deleted lazily: 89 of 112 were stale.
+    queue = RankedQueue(Ranking())
+    waiting: list[Request] = []
+    for _ in range(31):
+        waiting.append(make_request(str(len(waiting)), score=0.0, sequence=len(waiting)))
+        queue.add(waiting[-1])
+
+    def cancel(count: int) -> None:
+        for _ in range(count):
+            queue.remove(waiting.pop(0))
+
+    def rescore(score: float) -> None:
+        for request in waiting:
+            request.score = score
+            queue.rekey(request)
+
+    cancel(1)
+    for score in (0.0, 1.0, 2.0):
+        rescore(score)
+    cancel(3)
+    cancel(4)
+    queue.check_integrity()
+    assert entries_kept(queue) == (23, 0)
+
+
+def test_a_request_that_keeps_its_key_keeps_its_entry() -> None:
+    queue, (request,) = filled(1, key=float)
+    entry = request.queue_entry
+    queue.rekey(request)
+    assert request.queue_entry is entry
+
+
+@pytest.mark.parametrize("policy", ["ranking", "hrrn"])
+def test_places_are_exact(policy: str) -> None:
+    queue = RankedQueue(make_policy(policy))
+    requests = [
+        make_request(
+            str(n), sequence=n, arrival_s=n % 7, score=float(n * 7919 % 3000), expected_tokens=1 + n % 90
+        )
+        for n in range(3000)
+    ]
+    for request in requests:
+        queue.add(request)
+    order = list(queue.preview(10.0, 0))
+    assert [queue.place(request, 10.0) for request in order] == list(range(3000))
 
 
 def test_places_count_better_bands_exactly() -> None:
