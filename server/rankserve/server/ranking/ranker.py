@@ -14,6 +14,7 @@ from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
 from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.repository import ModelRepository
 from rankserve.server.ranking.throttled_log import ThrottledLog
+from rankserve.server.ranking.worker import Outcome
 
 if TYPE_CHECKING:
     from rankserve.records.ranker_version import RankerManifest
@@ -141,17 +142,18 @@ class Ranker:
         active = self.active
         if active is None:
             return PromptScore(0.0, "", None, None)
-        try:
-            score = await active.score(text)
-            self.trouble = ""
-            return score
-        except ScoringError as error:
+        return self.read(active, await active.submit(text))
+
+    def read(self, version: LoadedVersion, outcome: Outcome) -> PromptScore:
+        """What a version's outcome says of a prompt; takes note of failures."""
+        self.trouble = ""
+        if isinstance(outcome, ScoringError):
             self.neutral_total += 1
-            self.trouble = str(error)
+            self.trouble = str(outcome)
             self._log.warning(
-                "prompt_scored_neutral", kind=error.kind, version=active.reference, reason=str(error)
+                "prompt_scored_neutral", kind=outcome.kind, version=version.reference, reason=self.trouble
             )
-            return active.neutral()
+        return version.read(outcome)
 
     async def aclose(self) -> None:
         """Closes every version once its prompts are scored; new prompts get the neutral score."""
