@@ -161,10 +161,10 @@ class RequestRegistry:
         del self.ended[live.spec.id]
         del self._by_number[live.number]
 
-    def forget(self, now_s: float) -> list[LiveRequest]:
-        """Forgets the ended ones that were retained for long enough, or are too many; returns them."""
-        forgotten = []
-        while self.ended:
+    def forget(self, now_s: float, most: int) -> list[LiveRequest]:
+        """Forgets so many of those that were retained for long enough, or are too many; returns them."""
+        forgotten: list[LiveRequest] = []
+        while self.ended and len(forgotten) < most:
             oldest = next(iter(self.ended.values()))
             kept = len(self.ended) <= self._retain_count and oldest.ended_s + self._retain_s > now_s
             if kept or not oldest.told_outcome:

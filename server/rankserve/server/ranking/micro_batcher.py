@@ -217,6 +217,8 @@ class MicroBatcher:
             if not waiter.done():
                 waiter.set_result(outcome)
         self._running = []
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
         self._went_on.set()
         self._start_soon()
 

@@ -135,7 +135,20 @@ class Ranker:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         if move_pointer:
-            await self._move_pointer()
+            await self.move_pointer()
+
+    async def move_pointer(self) -> None:
+        """Makes the repository's pointer follow the active version; see `activate`."""
+        async with self._pointer_lock:
+            # Read within the lock: of two activations at once, the one that won in memory must win on disk.
+            active = self.active
+            if active is None:
+                return
+            manifest = active.manifest
+            try:
+                await asyncio.to_thread(self.repository.set_active, manifest.name, manifest.version)
+            except (OSError, RankerVersionError) as error:
+                log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
 
     async def score(self, text: str) -> PromptScore:
         """Scores a prompt with the active version. A ranker that fails or is late gives the neutral score."""
@@ -161,18 +174,6 @@ class Ranker:
             if loaded is not None:
                 await loaded.aclose()
         await asyncio.gather(*self._closing)
-
-    async def _move_pointer(self) -> None:
-        async with self._pointer_lock:
-            # Read within the lock: of two activations at once, the one that won in memory must win on disk.
-            active = self.active
-            if active is None:
-                return
-            manifest = active.manifest
-            try:
-                await asyncio.to_thread(self.repository.set_active, manifest.name, manifest.version)
-            except (OSError, RankerVersionError) as error:
-                log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
 
     def _load(
         self, name: str | None, version: int | None, allow_other_scores: bool
