@@ -1,4 +1,4 @@
-"""How far hypothesis searches: the same examples in every `make test`, new ones in every round of `make fuzz`."""
+"""How far hypothesis searches: in `make test` the same examples every time, in `make fuzz` new ones."""
 
 try:
     from hypothesis import HealthCheck, settings

@@ -22,6 +22,7 @@ from hypothesis.statistics import collector
 
 # How long a property is searched before another one's turn.
 _TURN_S = 15.0
+_MOST_EXAMPLES = 5_000
 # State machines run for so many times the steps that their tests say.
 _STEP_FACTORS = (1, 1, 2, 4)
 # Longer than hypothesis may shrink.
@@ -46,6 +47,7 @@ class Property:
     written: settings
     turns: int = 0
     examples: int = 0
+    last: int = 0
     spent_s: float = 0.0
     step_s: float | None = None
     failed: bool = False
@@ -70,7 +72,8 @@ class Property:
         steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if self.is_machine else 1)
         examples = self.written.max_examples
         if self.step_s is not None:
-            examples = max(5, min(1_000_000, int(most_s / (self.step_s * steps))))
+            # The more hypothesis has tried, the longer it looks for something new: a fresh seed is better.
+            examples = max(5, min(_MOST_EXAMPLES, 4 * self.last, int(most_s / (self.step_s * steps))))
         return Turn(draw.getrandbits(32), examples, steps)
 
     def use(self, turn: Turn) -> None:
@@ -141,13 +144,13 @@ class Search:
     def search(self, one: Property, turn: Turn) -> None:
         self.now, self.turn = one, turn
         one.use(turn)
-        examples_before, began_s = one.examples, time.monotonic()
+        before, began_s = one.examples, time.monotonic()
         one.item.ihook.pytest_runtest_protocol(item=one.item, nextitem=None)
         took_s = time.monotonic() - began_s
         one.turns += 1
         one.spent_s += took_s
-        done = one.examples - examples_before
-        one.step_s = max(took_s, 1e-3) / (max(done, 1) * turn.steps)
+        one.last = max(one.examples - before, 1)
+        one.step_s = max(took_s, 1e-3) / (one.last * turn.steps)
 
     @pytest.hookimpl(hookwrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
@@ -183,7 +186,9 @@ class Search:
             if self.now.is_machine
             else "add the arguments above to the test as @example(...)"
         )
-        self.say(f"FAILED {report.nodeid}\n{report.longreprtext}\n{notes}\nto repeat: {again}\nto pin it: {pin}")
+        self.say(
+            f"FAILED {report.nodeid}\n{report.longreprtext}\n{notes}\nto repeat: {again}\nto pin it: {pin}"
+        )
 
     def progress(self, one: Property, until_s: float) -> str:
         left_s = max(0.0, until_s - time.monotonic())
@@ -218,7 +223,15 @@ def main() -> int:
     number = options.process or 0
     only = None if options.examples is None else Turn(options.seed, options.examples, options.steps)
     search = Search(options.minutes, options.seed + number, str(number), only)
-    arguments = ["-q", "--no-header", "--tb=short", f"--timeout={_TIMEOUT_S}", "--hypothesis-profile=fuzz", "-p", "no:warnings"]
+    arguments = [
+        "-q",
+        "--no-header",
+        "--tb=short",
+        f"--timeout={_TIMEOUT_S}",
+        "--hypothesis-profile=fuzz",
+        "-p",
+        "no:warnings",
+    ]
     return int(pytest.main(["--rootdir", str(_ROOT), *arguments, *options.tests], plugins=[search]))
 
 
