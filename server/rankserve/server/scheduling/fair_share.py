@@ -6,6 +6,7 @@ own counter. Between two tenants that both always have requests waiting, the ser
 bounded amount, however many requests either sends and however short it pretends they are.
 """
 
+import math
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from typing import TYPE_CHECKING
@@ -27,6 +28,11 @@ class FairShare:
     enabled: bool = True
     prompt_token_weight: float = 1.0
     output_token_weight: float = 2.0
+
+    def __post_init__(self) -> None:
+        for weight in (self.prompt_token_weight, self.output_token_weight):
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"a token weighs 0 or more in fair shares, got {weight}")
 
 
 class Turns:

@@ -145,6 +145,10 @@ class Pace:
     def ended(self) -> None:
         self._ends += 1
 
+    def counted(self) -> set[str]:
+        """The ids of the requests in its sums."""
+        return set(self._waiting)
+
     def look(self, now_s: float) -> bool:
         """Measures the span, if it is long enough, and begins the next; returns whether it did."""
         if self._ends < PACE_WINDOW:
@@ -243,6 +247,10 @@ class FcfsBound:
         if request.expected_tokens < math.inf:
             self._lengths.observe(request.expected_tokens, request.output_tokens)
             self._agreement.observe(request.expected_tokens, request.output_tokens)
+
+    def counted(self) -> set[str]:
+        """The ids of the requests in its sums."""
+        return set(self._waiting)
 
     def look(self, now_s: float) -> None:
         """Before each plan."""

@@ -57,7 +57,7 @@ class Preview:
             taken.add(request.sequence)
             if self._bound is not None and due is not None:
                 self._bound.spend(request, due)
-            if not request.preemptions:
+            if not request.preemptions and not request.restarts:
                 tenant = request.tenant if self._fair_share.enabled else ""
                 turns.charge(band.lanes[tenant], self._fair_share.prompt_token_weight * request.prompt_tokens)
 

@@ -240,6 +240,10 @@ class Scheduler:
             (any(r.id in self._running for r in waiting), "a request waits and runs"),
             (any(r.queue_entry for r in self._running.values()), "a running request is queued"),
             (not self._protected.keys() <= self._running.keys(), "a protected request does not run"),
+            (
+                self._bound is not None and self._bound.counted() != {r.id for r in waiting},
+                "the bound is off",
+            ),
         ]
         for broken, problem in problems:
             if broken:

@@ -14,8 +14,6 @@ from rankserve.server.simulation.waiting import (
     key_now,
 )
 
-PROMPT_TOKEN_COST = 1.0
-
 
 @compiled
 def plan(books: Books, options: Options) -> None:
@@ -104,7 +102,7 @@ def _start(books: Books, options: Options, item: int, due: int, promotes: bool, 
     books.bands[request.band].picked_counter = group.counter
     if request.scheduled_s < 0:
         request.scheduled_s = state.now_s
-        group.counter += PROMPT_TOKEN_COST * request.prompt_tokens
+        group.counter += options.prompt_token_weight * request.prompt_tokens
     if options.follows_fcfs:
         bound_started(books, options, item, due)
     if item == due:

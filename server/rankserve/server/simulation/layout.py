@@ -172,6 +172,8 @@ class Options(NamedTuple):
     express_size: float
     ageing: float
     fair_share: bool
+    prompt_token_weight: float
+    output_token_weight: float
 
 
 class Batch(NamedTuple):

@@ -114,6 +114,8 @@ def make_options(
         express_size=0.0 if bound is None else bound.express_size,
         ageing=0.0 if bound is None else bound.ageing,
         fair_share=settings.fair_share.enabled and bool(np.any(columns.tenant != columns.tenant[:1])),
+        prompt_token_weight=settings.fair_share.prompt_token_weight,
+        output_token_weight=settings.fair_share.output_token_weight,
     )
 
 

@@ -11,7 +11,7 @@ from rankserve.server.simulation.admission import evict, generated_by, move, rel
 from rankserve.server.simulation.bound import bound_finished, bound_produced
 from rankserve.server.simulation.kv import take
 from rankserve.server.simulation.layout import LEVEL_KEY, Books, Options
-from rankserve.server.simulation.waiting import OUTPUT_TOKEN_COST, level_after, level_ends_at
+from rankserve.server.simulation.waiting import level_after, level_ends_at
 
 
 @compiled
@@ -106,7 +106,7 @@ def one_step(books: Books, options: Options, times: StepTimes) -> None:
         finished += left[at] == 0
     state.context += decoding
     if options.fair_share:
-        _charge(books, 1)
+        _charge(books, options, 1)
     if options.follows_fcfs:
         books.bound[0].work += decoding
     if state.resuming > 0:
@@ -150,7 +150,7 @@ def _prefilled(books: Books, options: Options, at: int) -> None:
     elif request.resumed:
         _token_after_pause(books, at)
     if options.fair_share:
-        books.groups[request.group].counter += OUTPUT_TOKEN_COST
+        books.groups[request.group].counter += options.output_token_weight
     if options.follows_fcfs:
         bound_produced(books, batch.item[at], first, 1)
 
@@ -222,7 +222,7 @@ def jump(books: Books, options: Options, times: StepTimes, most_steps: int, unti
     take(books, options, blocks)
     state.context = context
     if options.fair_share:
-        _charge(books, steps)
+        _charge(books, options, steps)
     if options.follows_fcfs:
         books.bound[0].work += count * steps
     _advance(books, options, elapsed_ms, steps, used_before)
@@ -248,12 +248,12 @@ def _advance(books: Books, options: Options, elapsed_ms: float, steps: int, used
 
 
 @compiled
-def _charge(books: Books, tokens: int) -> None:
+def _charge(books: Books, options: Options, tokens: int) -> None:
     """Charges the tenant of each decoding request."""
     for at in range(books.state[0].running):
         if books.batch.to_prefill[at] == 0:
             group = books.groups[books.requests[books.batch.item[at]].group]
-            group.counter += OUTPUT_TOKEN_COST * tokens
+            group.counter += options.output_token_weight * tokens
 
 
 @compiled

@@ -7,8 +7,6 @@ from rankserve.server.simulation.bound import bound_queued, bound_s
 from rankserve.server.simulation.heaps import push, remove
 from rankserve.server.simulation.layout import LEVEL_KEY, RESPONSE_RATIO, Books, Options
 
-OUTPUT_TOKEN_COST = 2.0
-
 
 @compiled
 def level_after(joined: int, generated: int, first_quantum: int, levels: int) -> int:

@@ -138,3 +138,16 @@ def test_who_is_due_may_be_hidden_behind_one_evicted_at_the_same_time() -> None:
     scheduler.step_done()
     assert [r.id for r in scheduler.next_requests(0.0, 3)] == ["b", "c", "d"]
     assert [r.id for r in scheduler.plan(0.0, room(3)).started] == ["b", "c", "d"]
+
+
+def test_who_was_put_back_is_not_charged_again() -> None:
+    # Found by the machine of the whole scheduler: the preview charged for the second start too.
+    scheduler = Scheduler(make_policy("fcfs"))
+    requests = [make_request(name, tenant=name[0]) for name in ("a1", "a2", "b1", "b2")]
+    scheduler.submit(requests[0])
+    scheduler.plan(0.0, room(1))
+    scheduler.put_back(requests[0])
+    for request in requests[1:]:
+        scheduler.submit(request)
+    shown = [r.id for r in scheduler.next_requests(0.0, 4)]
+    assert shown == [r.id for r in scheduler.plan(0.0, room(4)).started] == ["a1", "a2", "b1", "b2"]
