@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import stage
 
 
 def report(
@@ -33,9 +34,13 @@ def report(
     from rankserve.records.jsonl import RecordError
 
     try:
-        with needs_extra("simulate"):
-            results = [read_columns(path) for path in runs]
-        written = build_report(results) if output is None else write_report(output, results)
+        results = []
+        with needs_extra("simulate"), stage("reading results", len(runs), "files") as reading:
+            for path in runs:
+                results.append(read_columns(path))
+                reading.advance()
+        with stage("comparing"):
+            written = build_report(results) if output is None else write_report(output, results)
     except (RecordError, ValueError, OSError) as error:
         print(f"rankserve report: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

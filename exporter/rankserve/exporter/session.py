@@ -1,6 +1,6 @@
 """Scores of prompts by an ONNX graph, on the CPU, for the checks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from rankserve.exporter.errors import GateError
 from rankserve.exporter.graph import INPUTS, OUTPUT
 from rankserve.exporter.tokenization import Batch, Tokens, pad
+from rankserve.progress import Stage, stage
 
 _MAX_BATCH_TOKENS = 4096
 
@@ -32,7 +33,8 @@ class GraphScorer:
 
     def score(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float64]:
         """Scores of tokenised prompts, batched with prompts of similar length. Raises as below."""
-        return self.score_in_batches(rows, _similar_lengths(rows))
+        with stage("scoring validation prompts", len(rows), "prompts") as scoring:
+            return self.score_in_batches(rows, _counted(_similar_lengths(rows), scoring))
 
     def score_in_batches(
         self, rows: Sequence[Tokens], batches: Iterable[Sequence[int]], *, side: str = "right"
@@ -53,6 +55,12 @@ class GraphScorer:
                 f"the {side}): export with --precision fp32 and without --optimize"
             )
         return scores
+
+
+def _counted(batches: Sequence[Sequence[int]], scoring: Stage) -> Iterator[Sequence[int]]:
+    for batch in batches:
+        yield batch
+        scoring.advance(len(batch))
 
 
 def open_session(model: onnx.ModelProto) -> Any:

@@ -9,6 +9,7 @@ from rankserve.exporter.compact.builder import GraphBuilder
 from rankserve.exporter.compact.transformer import Array
 from rankserve.exporter.session import open_session
 from rankserve.exporter.tokenization import Tokens, pad
+from rankserve.progress import stage
 
 # More change the ranges by less than the headroom.
 _MAX_PROMPTS = 512
@@ -49,13 +50,15 @@ def measure_ranges(
     drawn = np.random.default_rng(seed).permutation(len(rows))[:_MAX_PROMPTS]
     low: list[Array] = []
     high: list[Array] = []
-    for number in drawn:
-        # One prompt at a time: what happens at padding must not count.
-        input_ids, attention_mask = pad([rows[number]], 0)
-        values = session.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
-        lowest, highest = [value.min(axis=0) for value in values], [value.max(axis=0) for value in values]
-        low = [np.minimum(*pair) for pair in zip(low, lowest, strict=True)] if low else lowest
-        high = [np.maximum(*pair) for pair in zip(high, highest, strict=True)] if high else highest
+    with stage("measuring activations", len(drawn), "prompts") as measuring:
+        for number in drawn:
+            # One prompt at a time: what happens at padding must not count.
+            input_ids, attention_mask = pad([rows[number]], 0)
+            values = session.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
+            lowest, highest = [value.min(axis=0) for value in values], [value.max(axis=0) for value in values]
+            low = [np.minimum(*pair) for pair in zip(low, lowest, strict=True)] if low else lowest
+            high = [np.maximum(*pair) for pair in zip(high, highest, strict=True)] if high else highest
+            measuring.advance()
     return {
         site: ChannelRange(at_least.clip(max=0) * _HEADROOM, at_most.clip(min=0) * _HEADROOM)
         for site, at_least, at_most in zip(sites, low, high, strict=True)
