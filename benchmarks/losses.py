@@ -95,13 +95,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     try:
         base = base_config(options)
-        with report_on(sys.stderr):
-            source = next(each for each in load_sources(base, options.output / "data") if not each.auxiliary)
-            lengths = lengths_matrix(source.test)
-            rankers = train_all(base, source.test, lengths, options)
-            others = without_ranker(source, lengths)
+        source = next(each for each in load_sources(base, options.output / "data") if not each.auxiliary)
+        lengths = lengths_matrix(source.test)
+        rankers = train_all(base, source.test, lengths, options)
     except (ConfigError, DataError, RankerModelError, RunError, OSError) as error:
         sys.exit(f"error: {error}")
+    with stage("orders without a ranker"):
+        others = without_ranker(source, lengths)
     page = render(base, source, lengths, rankers, others, options)
     options.page.write_text(page, encoding="utf-8")
     write_csv(options.output / "losses.csv", csv_rows(rankers, options.seeds))
@@ -291,4 +291,5 @@ def csv_rows(rankers: Mapping[str, Row], seeds: Sequence[int]) -> list[dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -51,17 +51,12 @@ def main(arguments: list[str]) -> None:
     runs = options.runs / "quick" if options.quick else options.runs
     bench = Bench(output, runs, tuple(getattr(options, "seeds", (0,))), options.quick)
     try:
-        with report_on(sys.stderr):
-            _report(bench, options, arguments)
+        if options.section == "page":
+            _write_page(bench, options.page)
+            return
+        results = _measure(bench, Conditions.now(bench, arguments), options)
     except _ERRORS as error:
         sys.exit(f"error: {error}")
-
-
-def _report(bench: Bench, options: argparse.Namespace, arguments: list[str]) -> None:
-    if options.section == "page":
-        _write_page(bench, options.page)
-        return
-    results = _measure(bench, Conditions.now(bench, arguments), options)
     path = save(bench, options.section, results)
     print(render(results))
     tell(f"{relative(path)} is written; `python -m benchmarks.rankers page` makes the page")
@@ -129,4 +124,5 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with report_on(sys.stderr):
+        main(sys.argv[1:])

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.rankers.bench import Bench, relative
 from benchmarks.rankers.estimate import announcement
 
-from rankserve.progress import stage, tell
+from rankserve.progress import tell, track
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.sources import source_files
 from rankserve.trainer.trained_ranker import TrainedRanker
@@ -51,12 +51,7 @@ def trained(bench: Bench, configs: Sequence[TrainConfig]) -> list[Run]:
     for config in missing:
         _check_teachers(config)
     tell(announcement(missing, len(configs)))
-    runs = []
-    with stage("all training runs", len(configs), "runs") as training:
-        for config in configs:
-            runs.append(_trained(bench, config))
-            training.advance()
-    return runs
+    return [_trained(bench, config) for config in track(configs, "all training runs", "runs")]
 
 
 def folder_of(bench: Bench, config: TrainConfig) -> Path:

@@ -13,7 +13,7 @@ from typing import IO
 
 from rankserve.client import AsyncSchedulerClient
 from rankserve.client.load import Arrivals, LoadOptions, run_load
-from rankserve.progress import stage
+from rankserve.progress import track
 from rankserve.records.results import Run
 from rankserve.records.workload import WorkloadRecord
 
@@ -53,11 +53,9 @@ def run_policies(
             return await run_load(client, workload, arrivals, options)
 
     runs = []
-    with stage("all policies", len(policies), "policies") as running:
-        for policy in policies:
-            with running_server({**server_options, "policy": policy, "replay": True}) as address:
-                runs.append(asyncio.run(send(address)))
-            running.advance()
+    for policy in track(policies, "all policies", "policies"):
+        with running_server({**server_options, "policy": policy, "replay": True}) as address:
+            runs.append(asyncio.run(send(address)))
     return runs
 
 

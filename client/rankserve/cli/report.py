@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
-from rankserve.progress import stage
+from rankserve.progress import stage, track
 
 
 def report(
@@ -34,11 +34,8 @@ def report(
     from rankserve.records.jsonl import RecordError
 
     try:
-        results = []
-        with needs_extra("simulate"), stage("reading results", len(runs), "files") as reading:
-            for path in runs:
-                results.append(read_columns(path))
-                reading.advance()
+        with needs_extra("simulate"):
+            results = [read_columns(path) for path in track(runs, "reading results", "files")]
         with stage("comparing"):
             written = build_report(results) if output is None else write_report(output, results)
     except (RecordError, ValueError, OSError) as error:

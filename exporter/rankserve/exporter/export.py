@@ -107,14 +107,14 @@ def export_ranker(folder: Path, settings: ExportSettings) -> Published:
     model = _load(source)
     fp32, parity = _fp32_graph(model, source, settings)
     tell(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
-    fp32_scores = GraphScorer(fp32, source.pad_token_id).score(rows)
+    fp32_scores = _score(GraphScorer(fp32, source.pad_token_id), rows, "fp32")
     tau_fp32 = mean_tau(agreements(fp32_scores, validation.sets))
     needed = check_tau(tau_fp32, len(records), settings.minimum_tau)
     tell(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
 
     graph = _at_precision(fp32, model, source, settings, rows)
     scorer = GraphScorer(graph, source.pad_token_id)
-    scores = scorer.score(rows) if graph is not fp32 else fp32_scores
+    scores = _score(scorer, rows, settings.precision) if graph is not fp32 else fp32_scores
     found = agreements(scores, validation.sets)
     check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
     optimisation: dict[str, float] = {}
@@ -126,7 +126,7 @@ def export_ranker(folder: Path, settings: ExportSettings) -> Published:
         unoptimised = scores
         graph = optimised.graph
         scorer = GraphScorer(graph, source.pad_token_id)
-        scores = scorer.score(rows)
+        scores = _score(scorer, rows, applied)
         found = agreements(scores, validation.sets)
         check_tau_drop(mean_tau(found), tau_fp32, f"--optimize {settings.optimize}")
         optimisation = {
@@ -181,6 +181,11 @@ def export_ranker(folder: Path, settings: ExportSettings) -> Published:
             partial(model_card, validation=found),
             activate=settings.activate,
         )
+
+
+def _score(scorer: GraphScorer, rows: Sequence[list[int]], form: str) -> Scores:
+    with stage(f"scoring validation prompts in {form}", len(rows), "prompts") as scoring:
+        return scorer.score(rows, scoring)
 
 
 def _check_settings(settings: ExportSettings) -> None:

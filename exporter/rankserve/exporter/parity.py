@@ -9,7 +9,7 @@ import torch
 from rankserve.exporter.errors import GateError, SourceError
 from rankserve.exporter.session import GraphScorer
 from rankserve.exporter.tokenization import Batch, pad
-from rankserve.progress import stage
+from rankserve.progress import track
 from rankserve.trainer.model import RankerModel
 
 # Of a score; of the largest score where scores exceed 1, as fp32 rounds in proportion.
@@ -41,10 +41,8 @@ def check_parity(
     """
     worst = 0.0
     batches = list(_batches(model.config.vocab_size, max_length, pad_token_id, seed))
-    with stage("comparing the graph with torch", len(batches), "batches") as comparing:
-        for batch in batches:
-            worst = max(worst, _difference(model, graph, batch, max_length))
-            comparing.advance()
+    for batch in track(batches, "comparing the graph with torch", "batches"):
+        worst = max(worst, _difference(model, graph, batch, max_length))
     return Parity(worst, len(batches))
 
 

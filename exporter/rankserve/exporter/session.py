@@ -12,7 +12,7 @@ import torch
 from rankserve.exporter.errors import GateError
 from rankserve.exporter.graph import INPUTS, OUTPUT
 from rankserve.exporter.tokenization import Batch, Tokens, pad
-from rankserve.progress import Stage, stage
+from rankserve.progress import Stage
 
 _MAX_BATCH_TOKENS = 4096
 
@@ -31,10 +31,15 @@ class GraphScorer:
         ]
         return scores
 
-    def score(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float64]:
-        """Scores of tokenised prompts, batched with prompts of similar length. Raises as below."""
-        with stage("scoring validation prompts", len(rows), "prompts") as scoring:
-            return self.score_in_batches(rows, _counted(_similar_lengths(rows), scoring))
+    def score(self, rows: Sequence[Tokens], scoring: Stage | None = None) -> npt.NDArray[np.float64]:
+        """Scores of tokenised prompts, batched with prompts of similar length. Raises as below.
+
+        Args:
+            rows: the prompts.
+            scoring: is advanced by them.
+        """
+        batches = _similar_lengths(rows)
+        return self.score_in_batches(rows, batches if scoring is None else _counted(batches, scoring))
 
     def score_in_batches(
         self, rows: Sequence[Tokens], batches: Iterable[Sequence[int]], *, side: str = "right"

@@ -1,14 +1,16 @@
 """Whom the code that runs now reports to."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from rankserve.progress.lines import LinesInTime, stamped
 from rankserve.progress.reporter import Reporter
 from rankserve.progress.stage import Stage
+
+T = TypeVar("T")
 
 _current: ContextVar[Reporter] = ContextVar("reporter")
 _SILENCE = Reporter()
@@ -19,6 +21,14 @@ def stage(
 ) -> AbstractContextManager[Stage]:
     """Work that takes long, for as long as the context is open. See ``Stage``."""
     return _current.get(_SILENCE).stage(name, total, unit, done)
+
+
+def track(items: Collection[T], name: str, unit: str) -> Iterator[T]:
+    """The items, as a stage: one is done when the next is asked for."""
+    with stage(name, len(items), unit) as tracked:
+        for item in items:
+            yield item
+            tracked.advance()
 
 
 def tell(line: str) -> None:

@@ -32,6 +32,7 @@ class Live(Reporter):
             _Position(),
             console=self._console,
             auto_refresh=refresh,
+            refresh_per_second=4,
             transient=True,
             # What goes to a file or a pipe stays as it is.
             redirect_stdout=sys.stdout.isatty(),

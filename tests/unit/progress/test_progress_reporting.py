@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rankserve.progress import Lines, report_on, report_to, stage, tell
+from rankserve.progress import Lines, report_on, report_to, stage, tell, track
 from rankserve.progress.lines import LinesInTime, stamped
 from rankserve.progress.live import Live
 
@@ -155,3 +155,21 @@ def test_report_on_a_terminal_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     assert "\x1b[?25l" in stream.getvalue(), "the cursor is hidden meanwhile"
     assert stream.getvalue().rstrip().endswith("s")
+
+
+def test_items_are_done_when_the_next_is_asked_for() -> None:
+    lines = list[str]()
+    reporter = Lines(lines.append, Clock(), every_s=0)
+    with report_to(reporter):
+        assert list(track([1, 2], "turning", "turns")) == [1, 2]
+        with suppress(KeyError):
+            for _ in track([1, 2], "turning", "turns"):
+                raise KeyError
+    assert lines == [
+        "turning starts, 2 turns",
+        "turning: 1 of 2 turns (50 %)",
+        "turning: 2 turns",
+        "turning: 2 turns in 0.0 s",
+        "turning starts, 2 turns",
+        "turning: stopped at 0 of 2 turns (0 %) after 0.0 s",
+    ]

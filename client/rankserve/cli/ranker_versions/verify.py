@@ -17,7 +17,7 @@ from rankserve.cli.ranker_versions.options import (
     tell_active_is_gone,
     text,
 )
-from rankserve.progress import stage
+from rankserve.progress import track
 from rankserve.records.active_pointer import Reference, read_active
 from rankserve.records.ranker_version import RankerVersionError, ranker_names, version_numbers
 
@@ -62,15 +62,13 @@ def verify(
                 f"{repository} holds no ranker version; `rankserve export` publishes one"
             )
         results = []
-        with stage("verifying", len(references), "versions") as verifying:
-            for reference in references:
-                try:
-                    verified = verify_version(_folder(repository, reference), provider=provider)
-                except RankerVersionError as error:
-                    results.append(_Result(*reference, problem=str(error)))
-                else:
-                    results.append(_Result(*reference, problem="", **asdict(verified)))
-                verifying.advance(note=text(reference))
+        for reference in track(references, "verifying", "versions"):
+            try:
+                verified = verify_version(_folder(repository, reference), provider=provider)
+            except RankerVersionError as error:
+                results.append(_Result(*reference, problem=str(error)))
+            else:
+                results.append(_Result(*reference, problem="", **asdict(verified)))
     missing = name is None and active is not None and active not in references
     ok = not missing and not any(result.problem for result in results)
     if as_json:

@@ -9,7 +9,7 @@ from rankserve.exporter.compact.builder import GraphBuilder
 from rankserve.exporter.compact.transformer import Array
 from rankserve.exporter.session import open_session
 from rankserve.exporter.tokenization import Tokens, pad
-from rankserve.progress import stage
+from rankserve.progress import track
 
 # More change the ranges by less than the headroom.
 _MAX_PROMPTS = 512
@@ -47,18 +47,16 @@ def measure_ranges(
     """
     session = open_session(graph.model(also=dict.fromkeys(sites.values(), 2)))
     names = list(sites.values())
-    drawn = np.random.default_rng(seed).permutation(len(rows))[:_MAX_PROMPTS]
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:_MAX_PROMPTS].tolist()
     low: list[Array] = []
     high: list[Array] = []
-    with stage("measuring activations", len(drawn), "prompts") as measuring:
-        for number in drawn:
-            # One prompt at a time: what happens at padding must not count.
-            input_ids, attention_mask = pad([rows[number]], 0)
-            values = session.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
-            lowest, highest = [value.min(axis=0) for value in values], [value.max(axis=0) for value in values]
-            low = [np.minimum(*pair) for pair in zip(low, lowest, strict=True)] if low else lowest
-            high = [np.maximum(*pair) for pair in zip(high, highest, strict=True)] if high else highest
-            measuring.advance()
+    for number in track(drawn, "measuring activations", "prompts"):
+        # One prompt at a time: what happens at padding must not count.
+        input_ids, attention_mask = pad([rows[number]], 0)
+        values = session.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})
+        lowest, highest = [value.min(axis=0) for value in values], [value.max(axis=0) for value in values]
+        low = [np.minimum(*pair) for pair in zip(low, lowest, strict=True)] if low else lowest
+        high = [np.maximum(*pair) for pair in zip(high, highest, strict=True)] if high else highest
     return {
         site: ChannelRange(at_least.clip(max=0) * _HEADROOM, at_most.clip(min=0) * _HEADROOM)
         for site, at_least, at_most in zip(sites, low, high, strict=True)
