@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from contextvars import ContextVar
 from typing import TextIO, TypeVar
 
@@ -55,5 +55,5 @@ def report_on(stream: TextIO) -> Iterator[None]:
         reporter: Reporter = Live(stream)
     else:
         reporter = LinesInTime(stamped(stream))
-    with report_to(reporter):
+    with report_to(reporter), closing(reporter):
         yield

@@ -60,17 +60,23 @@ class LinesInTime(Lines):
     """Lines that come in time even from a stage that is one long call: a thread looks once a second."""
 
     _PERIOD_S = 1.0
+    _over: threading.Event | None = None
 
     def _began(self, stage: Stage) -> None:
         super()._began(stage)
-        if len(self._open) == 1:
+        if self._over is None:
             self._over = threading.Event()
             threading.Thread(target=self._beat, args=[self._over], name="progress", daemon=True).start()
 
     def _ended(self, stage: Stage, *, stopped: bool) -> None:
-        if not self._open:
-            self._over.set()
         super()._ended(stage, stopped=stopped)
+        if not self._open:
+            self.close()
+
+    def close(self) -> None:
+        if self._over is not None:
+            self._over.set()
+            self._over = None
 
     def _beat(self, over: threading.Event) -> None:
         while not over.wait(self._PERIOD_S):

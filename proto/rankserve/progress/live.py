@@ -43,6 +43,9 @@ class Live(Reporter):
     def tell(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)
 
+    def close(self) -> None:
+        self._shown.stop()
+
     def _began(self, stage: Stage) -> None:
         self._tasks[stage] = self._shown.add_task(stage.name, stage=stage)
         self._shown.start()

@@ -43,6 +43,9 @@ class Reporter:
     def tell(self, line: str) -> None:
         """Shows a line that stays."""
 
+    def close(self) -> None:
+        """Nobody reports any more, whatever is still open."""
+
     def _began(self, stage: Stage) -> None: ...
 
     def _moved(self, stage: Stage) -> None:

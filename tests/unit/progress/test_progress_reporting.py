@@ -80,6 +80,20 @@ def test_work_that_fails_says_where_and_leaves_no_stage_behind() -> None:
     ]
 
 
+def threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "progress"]
+
+
+def test_a_stage_that_nobody_ended_is_not_told_of_for_ever() -> None:
+    stream = io.StringIO()
+    with report_on(stream):
+        begun = iter(track([1], "turning", "turns"))
+        next(begun)
+        [thread] = threads()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_a_thread_looks_while_a_stage_is_one_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LinesInTime, "_PERIOD_S", 0.001)
     clock, lines, told = Clock(), list[str](), threading.Event()
@@ -90,7 +104,7 @@ def test_a_thread_looks_while_a_stage_is_one_long_call(monkeypatch: pytest.Monke
             told.set()
 
     with report_to(LinesInTime(write, clock)), stage("tracing"):
-        [thread] = [each for each in threading.enumerate() if each.name == "progress"]
+        [thread] = threads()
         clock.now_s = 31
         assert told.wait(30)
     assert lines == ["tracing starts", "tracing: 31 s so far", "tracing: done in 31 s"]
