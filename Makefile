@@ -46,11 +46,11 @@ vllm-check: .venv/.dev  ## Test against a real vLLM on this CPU, in an environme
 	VLLM_PYTHON=$(CURDIR)/$(VLLM) $(BIN)/python -m pytest tests/real_vllm -s -v --timeout 1800
 
 # What a caller gets from `pip install rankserve`, at the oldest versions it promises to work with.
-OLDEST := "grpcio==1.73.1" "grpcio-status==1.73.1" "protobuf==6.31.1" "googleapis-common-protos==1.70.0" "typer==0.15.1"
+OLDEST := "grpcio==1.73.1" "grpcio-status==1.73.1" "protobuf==6.31.1" "googleapis-common-protos==1.70.0" "rich==13.0.0" "typer==0.15.1"
 test-base:  ## Run the client's tests on a base install with the oldest promised versions
 	rm -rf .venv-base && $(PYTHON) -m venv .venv-base
 	.venv-base/bin/python -m pip install --quiet --disable-pip-version-check . pytest pytest-asyncio pytest-timeout $(OLDEST)
-	.venv-base/bin/python -m pytest tests/unit/client tests/unit/records
+	.venv-base/bin/python -m pytest tests/unit/client tests/unit/progress tests/unit/records
 
 check: .venv/.dev build/googleapis build/stubs/.made  ## Lint, types, import rules, proto lint and breaking changes, stub drift
 	$(BIN)/ruff check .

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rankserve.progress import report_on, tell, track
 from rankserve.server.engines.simulated.csv_table import TableError, read_table
 from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.engines.simulated.profile_files import ProfileError
@@ -120,12 +121,13 @@ def main() -> None:
     options = parse_options()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            replays = [replay(run, profile) for run, profile in runs_to_replay(options, Path(folder))]
+            runs = runs_to_replay(options, Path(folder))
+            replays = [replay(run, profile) for run, profile in track(runs, "simulating", "runs")]
     except (TableError, ProfileError, UnknownProfileError, ValueError) as error:
         sys.exit(f"error: {error}")
     if options.plot:
         draw(replays, options.plot)
-        print(f"wrote {options.plot}", file=sys.stderr)
+        tell(f"wrote {options.plot}")
     if options.json:
         print(json.dumps(as_object(replays)))
     else:
@@ -346,4 +348,5 @@ def draw(replays: list[Replay], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

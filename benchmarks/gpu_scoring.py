@@ -36,6 +36,7 @@ from transformers import OPTConfig
 
 from rankserve.exporter.agreement import discordant_share
 from rankserve.exporter.graph import INPUTS, OUTPUT, export_graph
+from rankserve.progress import report_on, stage, track
 from rankserve.server.ranking.device_session import DeviceSession, execution
 from rankserve.trainer.model import RankerModel
 
@@ -100,13 +101,14 @@ def main() -> None:
     half = copy.deepcopy(model).half()
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
-        graph.write_bytes(
-            export_graph(half, max_length=model.config.max_position_embeddings).SerializeToString()
-        )
+        with stage("tracing the graph"):
+            traced = export_graph(half, max_length=model.config.max_position_embeddings)
+        graph.write_bytes(traced.SerializeToString())
         nodes = nodes_by_provider(graph, provider)
         session = open_session(graph, provider)
         onnx_score = onnx_scorer(session, device, options.length)
-        mixed = measure_mixed(session, device, options, model.config.vocab_size)
+        with stage(f"timing {2 * options.runs:,} batches of random shapes, bound and unbound"):
+            mixed = measure_mixed(session, device, options, model.config.vocab_size)
     machine = describe_machine(device)
     if not options.json:
         print_header(machine, options, nodes)
@@ -114,7 +116,7 @@ def main() -> None:
     exact_score = torch_scorer(model.to(device), device)
     generator = np.random.default_rng(options.seed)
     rows = []
-    for batch in options.batches:
+    for batch in track(options.batches, "timing", "batch sizes"):
         inputs = draw_batch(generator, batch, options.length, model.config.vocab_size)
         max_difference, rank_flips = check(onnx_score(*inputs), exact_score(*inputs))
         row = Row(
@@ -347,4 +349,5 @@ def print_row(row: Row) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -26,6 +26,7 @@ from benchmarks.experiments.tables import markdown, write_csv
 from numpy.typing import ArrayLike, NDArray
 
 from rankserve.client.load.machine import describe_machine, package_versions
+from rankserve.progress import report_on, stage, tell
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.config import ConfigError, LossConfig, TrainConfig, load_config, parse_config
 from rankserve.trainer.data.loading import DataError, SourceData, load_sources
@@ -94,14 +95,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     try:
         base = base_config(options)
-        source = next(
-            each for each in load_sources(base, options.output / "data", report) if not each.auxiliary
-        )
+        source = next(each for each in load_sources(base, options.output / "data") if not each.auxiliary)
         lengths = lengths_matrix(source.test)
         rankers = train_all(base, source.test, lengths, options)
     except (ConfigError, DataError, RankerModelError, RunError, OSError) as error:
         sys.exit(f"error: {error}")
-    others = without_ranker(source, lengths)
+    with stage("orders without a ranker"):
+        others = without_ranker(source, lengths)
     page = render(base, source, lengths, rankers, others, options)
     options.page.write_text(page, encoding="utf-8")
     write_csv(options.output / "losses.csv", csv_rows(rankers, options.seeds))
@@ -123,10 +123,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=ROOT / "out" / "losses", help="run folders, CSV")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "losses.md")
     return parser.parse_args()
-
-
-def report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def base_config(options: argparse.Namespace) -> TrainConfig:
@@ -163,17 +159,18 @@ def train_all(
     lengths: NDArray[np.float64],
     options: argparse.Namespace,
 ) -> dict[str, Row]:
-    rankers = {}
-    for name in options.losses:
-        row = rankers[name] = Row(describe(LOSSES[name]))
-        loss = LossConfig.model_validate(LOSSES[name])
-        for seed in options.seeds:
-            config = base.model_copy(update={"name": f"{name}-{seed}", "seed": seed, "loss": loss})
-            folder = options.output / config.name
-            metrics = train(config, folder, resume=True, baselines=False, progress=report)
-            row.add(TrainedRanker.load(folder).score([record.prompt for record in test]), lengths)
-            row.seconds.append(metrics["training"]["seconds"])
-            report(f"{name}, seed {seed}: test tau {row.figures[-1]['kendall_tau']:.4f}")
+    rankers = {name: Row(describe(LOSSES[name])) for name in options.losses}
+    with stage("all losses", len(rankers) * len(options.seeds), "rankers") as training:
+        for name, row in rankers.items():
+            loss = LossConfig.model_validate(LOSSES[name])
+            for seed in options.seeds:
+                config = base.model_copy(update={"name": f"{name}-{seed}", "seed": seed, "loss": loss})
+                folder = options.output / config.name
+                metrics = train(config, folder, resume=True, baselines=False)
+                row.add(TrainedRanker.load(folder).score([record.prompt for record in test]), lengths)
+                row.seconds.append(metrics["training"]["seconds"])
+                training.advance(note=f"{name}, seed {seed}: test tau {row.figures[-1]['kendall_tau']:.4f}")
+                tell(training.position())
     return rankers
 
 
@@ -294,4 +291,5 @@ def csv_rows(rankers: Mapping[str, Row], seeds: Sequence[int]) -> list[dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+from rankserve.progress import report_on, stage, track
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import Ranking
 from rankserve.server.scheduling.queue import RankedQueue
@@ -100,7 +101,8 @@ def main() -> None:
     gc.disable()
     rows = [measure(n, options) for n in options.sizes]
     resort_us = measure_resort(options)
-    memory = {name: in_fresh_process(name) for name in ("queue", "scheduler", "scheduler_with_bounds")}
+    with stage("memory of a million requests"):
+        memory = {name: in_fresh_process(name) for name in ("queue", "scheduler", "scheduler_with_bounds")}
     results = {
         "machine": machine(),
         "seed": options.seed,
@@ -143,7 +145,7 @@ def measure(n: int, options: argparse.Namespace) -> Row:
         "scheduler": FilledScheduler(waiting_keys, StarvationSettings()),
         "bounded scheduler": FilledScheduler(waiting_keys, BOUNDS),
     }
-    us = take_turns(sides, keys, options)
+    us = take_turns(sides, keys, options, f"{n:,} requests waiting")
     del sides
     gc.collect()
     return Row(
@@ -157,10 +159,12 @@ def measure(n: int, options: argparse.Namespace) -> Row:
     )
 
 
-def take_turns(sides: dict[str, Side], keys: Keys, options: argparse.Namespace) -> dict[str, float]:
+def take_turns(
+    sides: dict[str, Side], keys: Keys, options: argparse.Namespace, what: str
+) -> dict[str, float]:
     """Microseconds of one operation of each side."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(options.blocks):
+    for _ in track(range(options.blocks), what, "blocks"):
         following = keys.following(options.operations)
         for name, side in sides.items():
             block = side.block(following)
@@ -174,11 +178,9 @@ def measure_resort(options: argparse.Namespace) -> dict[str, float]:
     """Microseconds of one submit + pop with RESORT_SIZE waiting: by sorting again, and by the queue."""
     keys = Keys(RESORT_SIZE, options.seed)
     waiting_keys = keys.waiting()
-    return take_turns(
-        {"resort": ResortedList(waiting_keys), "queue": FilledQueue(waiting_keys)},
-        keys,
-        argparse.Namespace(operations=RESORT_OPERATIONS, blocks=RESORT_BLOCKS),
-    )
+    sides: dict[str, Side] = {"resort": ResortedList(waiting_keys), "queue": FilledQueue(waiting_keys)}
+    effort = argparse.Namespace(operations=RESORT_OPERATIONS, blocks=RESORT_BLOCKS)
+    return take_turns(sides, keys, effort, f"sorting {RESORT_SIZE:,} at each step")
 
 
 class BareHeap:
@@ -343,4 +345,5 @@ def show(results: dict[str, Any], rows: list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

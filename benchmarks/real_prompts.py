@@ -24,7 +24,8 @@ import numpy as np
 from rankserve.cli.policy_runs import run_policies
 from rankserve.client.evaluation import build_report
 from rankserve.client.evaluation.as_markdown import render
-from rankserve.client.load import Poisson, Progress
+from rankserve.client.load import Poisson
+from rankserve.progress import report_on, track
 from rankserve.records.prompts import read_prompts, split_of
 from rankserve.records.results import Run, write_run
 from rankserve.records.workload import WorkloadRecord, read_workload
@@ -60,7 +61,7 @@ def main() -> None:
         "ageing_tokens_per_s": AgedRanking().ageing_tokens_per_s * options.time_scale,
     }
     runs: list[Run] = []
-    for rate in options.rates:
+    for rate in track(options.rates, "all loads", "loads"):
         runs += replay(workload, rate, server_options, options)
     print_order(options.data, runs[0])
 
@@ -127,19 +128,12 @@ def replay(
     options: argparse.Namespace,
 ) -> list[Run]:
     """One load: all policies on the same arrivals."""
-
-    def show(policy: str, progress: Progress) -> None:
-        if sys.stderr.isatty():
-            text = f"\r\033[K{rate:g}/s {policy}: {progress.finished}/{progress.total} finished"
-            print(text, end="", file=sys.stderr, flush=True)
-
     runs = run_policies(
         POLICIES,
         workload,
         Poisson(rate * options.time_scale, options.seed),
         server_options,
         workload_name=f"alpaca_vicuna7b, {len(workload)} held-out prompts",
-        on_progress=show,
     )
     for policy, run in zip(POLICIES, runs, strict=True):
         write_run(options.output / f"{rate:g}-{policy}.jsonl.gz", run.header, run.results)
@@ -149,4 +143,5 @@ def replay(
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

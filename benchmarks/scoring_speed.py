@@ -41,6 +41,7 @@ from rankserve.exporter.graph import export_graph
 from rankserve.exporter.session import GraphScorer
 from rankserve.exporter.source import RankerSource, read_source
 from rankserve.exporter.tokenization import encode, pad, read_tokenizer
+from rankserve.progress import report_on, track
 from rankserve.records.prompts import PromptRecord, read_prompts, split_of
 from rankserve.records.ranker_version import TOKENIZER, read_manifest
 from rankserve.server.ranking.micro_batcher import MicroBatcher
@@ -112,8 +113,7 @@ def main() -> None:
         EXPORTED: lambda prompts: in_batches(scorer, prompts),
         BATCHED: lambda prompts: asyncio.run(through_the_micro_batcher(scorer, prompts)),
     }
-    progress("scoring every prompt once in each way")
-    scores = {name: score(texts) for name, score in ways.items()}
+    scores = {name: ways[name](texts) for name in track(ways, "scoring every prompt", "ways")}
     report = {
         "run": str(options.run),
         "version": f"{manifest.name}/{manifest.version} {manifest.precision}",
@@ -208,8 +208,7 @@ def race(ways: dict[str, Score], texts: list[str], options: argparse.Namespace) 
     sample = texts[: options.prompts]
     clock = time.process_time if options.cpu_time else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(options.repetitions):
-        progress(f"timing, turn {turn + 1} of {options.repetitions}")
+    for _ in track(range(options.repetitions), "timing", "turns"):
         for name, score in ways.items():
             seconds[name].append(timed(score, sample, clock))
     return [
@@ -226,7 +225,8 @@ def share_of(ways: dict[str, Score], texts: list[str], options: argparse.Namespa
     """Throughput through the micro-batcher as a share of the bare session's, in turns of their own."""
     sample = texts[: options.prompts]
     shares = [
-        timed(ways[EXPORTED], sample) / timed(ways[BATCHED], sample) for _ in range(3 * options.repetitions)
+        timed(ways[EXPORTED], sample) / timed(ways[BATCHED], sample)
+        for _ in track(range(3 * options.repetitions), "timing the micro-batcher", "turns")
     ]
     return statistics.median(shares)
 
@@ -282,7 +282,7 @@ def batch_mates(scorer: OnnxScorer, texts: list[str], apart: Scores, seed: int) 
     """What random compositions of batches do to scores, against each prompt alone."""
     generator = np.random.default_rng(seed)
     flips, moves = [], []
-    for _ in range(FLIP_COMPOSITIONS):
+    for _ in track(range(FLIP_COMPOSITIONS), "random batches", "compositions"):
         order = generator.permutation(len(texts))
         together = np.empty(len(texts))
         at = 0
@@ -346,9 +346,6 @@ def render(report: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-def progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rankserve.progress import report_on, stage, tell, track
 from rankserve.records.result_columns import write_run_columns
 from rankserve.records.results import RunHeader
 from rankserve.server.engines.simulated.profiles import find_profile
@@ -103,7 +104,8 @@ def main() -> None:
     if options.vidur:
         results |= compare(options)
     if options.million:
-        results["million"] = million(options)
+        with stage("a million requests"):
+            results["million"] = million(options)
     if options.json:
         print(json.dumps(results))
     else:
@@ -172,11 +174,12 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     trace = read_trace(options, options.requests)
     # Not resolved: a virtual environment's Python is a link.
     python = (options.vidur_python or vidur_environment(options.cache)).absolute()
-    simulate_vidur(trace, options, python, BARE)  # trains and tabulates its predictor of step times
+    with stage("Vidur trains and tabulates its predictor of step times"):
+        simulate_vidur(trace, options, python, BARE)
     compile_seconds = time_first_call(trace, options)
     vidur_runs: dict[str, list[Outcome]] = {variant: [] for variant in VIDUR_VARIANTS}
     our_runs: dict[str, list[Outcome]] = {policy: [] for policy in POLICIES}
-    for _ in range(options.rounds):
+    for _ in track(range(options.rounds), "both in turns", "rounds"):
         for variant in VIDUR_VARIANTS:
             outcome, driver = simulate_vidur(trace, options, python, variant)
             vidur_runs[variant].append(outcome)
@@ -248,7 +251,7 @@ def vidur_environment(cache: Path) -> Path:
     python = cache / "venv" / "bin" / "python"
     ready = cache / "venv" / "ready"
     if not ready.exists():
-        print(f"making an environment for Vidur in {cache / 'venv'}", file=sys.stderr)
+        tell(f"making an environment for Vidur in {cache / 'venv'}")
         subprocess.run([sys.executable, "-m", "venv", "--clear", cache / "venv"], check=True)
         subprocess.run(
             [python, "-m", "pip", "install", "--quiet", *VIDUR_NEEDS], check=True, stdout=sys.stderr
@@ -434,4 +437,5 @@ def machine() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -18,6 +18,8 @@ from benchmarks.experiments import batch_cap, burst, frontier, latency, samples,
 from benchmarks.experiments.bench import DATA, OUTPUT, PAGE, Bench
 from benchmarks.experiments.page import machine, write_page, write_section
 
+from rankserve.progress import duration, report_on, tell
+
 # In the page's order.
 EXPERIMENTS = {
     "latency": latency,
@@ -44,14 +46,14 @@ def main() -> None:
     bench.output.mkdir(parents=True, exist_ok=True)
     if not (bench.data / "lengths").is_dir():
         sys.exit(f"no data at {bench.data}: say where the folder with lengths/ and traces/ is with --data")
-    print(f"{machine()} Seeds {', '.join(map(str, bench.seeds))}.", file=sys.stderr)
+    tell(f"{machine()} Seeds {', '.join(map(str, bench.seeds))}.")
     names = {"all": list(EXPERIMENTS), "page": []}.get(options.experiment, [options.experiment])
     for name in names:
         started = time.monotonic()
         section = EXPERIMENTS[name].run(bench)
         paths = write_section(bench, name, EXPERIMENTS[name].TITLE, section)
         seconds = time.monotonic() - started
-        print(f"{name}: {seconds:.0f} s, {', '.join(map(str, paths))}", file=sys.stderr)
+        tell(f"{name}: {duration(seconds)}, {', '.join(map(str, paths))}")
     if options.experiment in ("all", "page"):
         write_page(bench, list(EXPERIMENTS), options.page)
     else:
@@ -80,4 +82,5 @@ def parse_options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

@@ -8,6 +8,7 @@ import numpy as np
 from benchmarks.experiments.bench import Bench
 from benchmarks.experiments.prompts import DataSet, Numbers, Prompts, replayed_lengths, token_counts
 
+from rankserve.progress import stage
 from rankserve.records.manifest_checks import read_version
 from rankserve.records.prompts import PromptRecord, read_prompts, split_of
 from rankserve.records.ranker_version import MODEL, version_numbers
@@ -46,7 +47,8 @@ def score_held_out(bench: Bench, data_set: DataSet, version: Path) -> Prompts:
         raise ValueError(f"{version} has no calibration: export it with validation prompts")
     every = list(read_prompts(bench.data / "lengths" / data_set.file, model=data_set.model))
     test = [record for record in every if split_of(record.id) == "test"]
-    scores = OnnxScorer(version, manifest).score([record.prompt for record in test])
+    with stage(f"scoring {len(test):,} held-out prompts of {data_set.name}"):
+        scores = OnnxScorer(version, manifest).score([record.prompt for record in test])
     calibrated = np.array([expected_tokens(manifest.calibration, score) for score in scores.tolist()])
     lengths = [record.output_lengths for record in test]
     samples = min(map(len, lengths))

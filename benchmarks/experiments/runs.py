@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from benchmarks.experiments.bench import Bench
 
+from rankserve.progress import stage
 from rankserve.server.engines.simulated.profiles import Profile
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.simulation.columns import RequestColumns
@@ -83,10 +84,11 @@ def run_all(bench: Bench, scenarios: Sequence[Scenario], contenders: Sequence[Co
     jobs = [(scenario, seed) for scenario in scenarios for seed in bench.seeds]
     results: Results = {}
     # The compiled simulation releases the interpreter's lock.
-    with ThreadPoolExecutor(bench.threads) as pool:
+    with ThreadPoolExecutor(bench.threads) as pool, stage("simulating", len(jobs), "seeds") as simulating:
         for (scenario, _), figures in zip(jobs, pool.map(run_seed, jobs), strict=True):
             for contender, figure in zip(contenders, figures, strict=True):
                 results.setdefault((scenario.label, contender.label), []).append(figure)
+            simulating.advance()
     return results
 
 

@@ -18,10 +18,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.rankers import cost, quality, sizes, transfer
-from benchmarks.rankers.bench import CONFIGS, OUTPUT, PAGE, Bench, Conditions, relative, to_stderr
+from benchmarks.rankers.bench import CONFIGS, OUTPUT, PAGE, Bench, Conditions, relative
 from benchmarks.rankers.page import KINDS, PageError, Results, render, save, write_page
 
 from rankserve.exporter.errors import ExportError
+from rankserve.progress import report_on, tell
 from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 from rankserve.trainer.config import ConfigError
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
     options = parse_options(arguments)
     output = options.output / "quick" if options.quick else options.output
     runs = options.runs / "quick" if options.quick else options.runs
-    bench = Bench(output, runs, tuple(getattr(options, "seeds", (0,))), options.quick, to_stderr)
+    bench = Bench(output, runs, tuple(getattr(options, "seeds", (0,))), options.quick)
     try:
         if options.section == "page":
             _write_page(bench, options.page)
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {error}")
     path = save(bench, options.section, results)
     print(render(results))
-    to_stderr(f"{relative(path)} is written; `python -m benchmarks.rankers page` makes the page")
+    tell(f"{relative(path)} is written; `python -m benchmarks.rankers page` makes the page")
 
 
 def _measure(bench: Bench, conditions: Conditions, options: argparse.Namespace) -> Results:
@@ -74,8 +75,8 @@ def _write_page(bench: Bench, page: Path) -> None:
     page = bench.output / page.name if bench.quick else page
     lacking = write_page(bench, page)
     for name in lacking:
-        to_stderr(f"left out: {name}; run `python -m benchmarks.rankers {name}`")
-    to_stderr(f"{relative(page)} is written")
+        tell(f"left out: {name}; run `python -m benchmarks.rankers {name}`")
+    tell(f"{relative(page)} is written")
 
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
@@ -123,4 +124,5 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with report_on(sys.stderr):
+        main(sys.argv[1:])

@@ -2,7 +2,6 @@
 
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,6 @@ from rankserve.trainer.config import (
     TransplantConfig,
     load_config,
 )
-from rankserve.trainer.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "benchmarks" / "configs"
@@ -38,14 +36,12 @@ class Bench:
     runs: folder of run folders, ``NAME-seedN`` with the name from the config.
     seeds: of the training runs.
     quick: a trial on few prompts.
-    progress: called with a line of text now and then.
     """
 
     output: Path
     runs: Path
     seeds: tuple[int, ...]
     quick: bool
-    progress: Progress
 
     @property
     def models(self) -> Path:
@@ -136,10 +132,6 @@ def relative(path: Path) -> str:
     """A path as seen from the project's root, where it is within."""
     path = path.absolute()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def to_stderr(line: str) -> None:
-    print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
 
 
 def _commit() -> str:

@@ -18,6 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from rankserve.progress import stage, tell
 from rankserve.trainer.config import ConfigError, load_config
 
 EFFORT = Effort(rounds=9, alone=300)
@@ -79,7 +80,7 @@ def run(bench: Bench, conditions: Conditions, base: Path, others: Sequence[Path]
     full = sizes.sizes(load_config(base, seed=seed), list(known.values()))
     for path, config in known.items():
         if config not in full.values():
-            bench.progress(f"{relative(path)} is none of the sizes, so its run is not used")
+            tell(f"{relative(path)} is none of the sizes, so its run is not used")
     configs = {name: bench.sized(config) for name, config in full.items()}
     if default not in configs:
         raise ConfigError(f"--default {default} is none of the sizes: {', '.join(configs)}")
@@ -89,12 +90,12 @@ def run(bench: Bench, conditions: Conditions, base: Path, others: Sequence[Path]
     judged = held_out(configs[next(iter(configs))])
     linear = linear_model(judged)
     effort = TRIAL_EFFORT if bench.quick else EFFORT
-    bench.progress(f"timing {len(versions) + 1} rankers on one core, {effort.rounds} rounds")
-    speeds = measure_on_one_core(
-        {**{name: each.folder for name, each in versions.items()}, sizes.LINEAR: linear},
-        judged.prompts,
-        effort,
-    )
+    with stage(f"timing {len(versions) + 1} rankers on one core, {effort.rounds} rounds"):
+        speeds = measure_on_one_core(
+            {**{name: each.folder for name, each in versions.items()}, sizes.LINEAR: linear},
+            judged.prompts,
+            effort,
+        )
     found = [
         Size(
             name,

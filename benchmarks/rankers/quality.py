@@ -13,6 +13,7 @@ from benchmarks.rankers.tau import Numbers, Tau, advantage, tau
 from benchmarks.rankers.versions import Version, published
 from numpy.typing import ArrayLike
 
+from rankserve.progress import stage
 from rankserve.trainer.config import ConfigError, TrainConfig
 from rankserve.trainer.evaluation.metrics import kendall_tau
 
@@ -102,8 +103,8 @@ def run(bench: Bench, conditions: Conditions, paths: Sequence[Path]) -> Quality:
     _check_same_prompts([each[0] for each in configs.values()])
     runs = iter(trained(bench, [config for each in configs.values() for config in each]))
     judged = held_out(configs[paths[0]][0])
-    bench.progress(f"scoring {len(judged.test)} test prompts, baselines first")
-    baselines = baseline_scores(judged)
+    with stage(f"baselines on {len(judged.test):,} test prompts"):
+        baselines = baseline_scores(judged)
     rankers = [
         _ranker(bench, path, each[0], [next(runs) for _ in each], judged, baselines[LINEAR])
         for path, each in configs.items()
@@ -137,7 +138,6 @@ def _check_same_prompts(configs: Sequence[TrainConfig]) -> None:
 def _ranker(
     bench: Bench, path: Path, config: TrainConfig, runs: Sequence[Run], judged: HeldOut, linear: Numbers
 ) -> Ranker:
-    bench.progress(f"scoring with {config.name}")
     rankers = [each.ranker() for each in runs]
     scores = [each.score(judged.prompts) for each in rankers]
     versions = [published(bench, each) for each in runs]

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.rankers.bench import Bench, relative
 from benchmarks.rankers.estimate import announcement
 
+from rankserve.progress import tell, track
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.sources import source_files
 from rankserve.trainer.trained_ranker import TrainedRanker
@@ -49,8 +50,8 @@ def trained(bench: Bench, configs: Sequence[TrainConfig]) -> list[Run]:
     missing = [config for config in configs if not is_finished(bench, config)]
     for config in missing:
         _check_teachers(config)
-    bench.progress(announcement(missing, len(configs)))
-    return [_trained(bench, config) for config in configs]
+    tell(announcement(missing, len(configs)))
+    return [_trained(bench, config) for config in track(configs, "all training runs", "runs")]
 
 
 def folder_of(bench: Bench, config: TrainConfig) -> Path:
@@ -83,9 +84,9 @@ def is_finished(bench: Bench, config: TrainConfig) -> bool:
 def _trained(bench: Bench, config: TrainConfig) -> Run:
     folder = folder_of(bench, config)
     if not is_finished(bench, config):
-        bench.progress(f"training {relative(folder)}")
+        tell(f"training {relative(folder)}")
         # Without baselines: they depend on the prompts alone, and each section measures its own once.
-        train(config, folder, resume=True, baselines=False, progress=bench.progress)
+        train(config, folder, resume=True, baselines=False)
     metrics = RunFolder(folder).finished_metrics() or {}
     return Run(folder, metrics["training"])
 

@@ -10,6 +10,7 @@ from benchmarks.rankers.models import describe
 from benchmarks.rankers.runs import Run, trained
 from benchmarks.rankers.tau import Tau, tau
 
+from rankserve.progress import stage
 from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.loading import normalised
 from rankserve.trainer.data.sources import DataError, read_source
@@ -92,8 +93,8 @@ def run(bench: Bench, conditions: Conditions, path: Path) -> Transfer:
     sets = [held_out(config) for config in configs]
     cells = []
     for run_, learnt in zip(runs, sets, strict=True):
-        bench.progress(f"scoring all test prompts with the ranker of {learnt.name}")
-        cells += _row(run_, learnt, sets)
+        with stage(f"scoring all test prompts with the ranker of {learnt.name}"):
+            cells += _row(run_, learnt, sets)
     return Transfer(
         conditions=conditions,
         config=relative(path),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankserve.exporter.errors import GateError
 from rankserve.exporter.export import ExportSettings, export_ranker
+from rankserve.progress import tell
 from rankserve.records.manifest_checks import read_version
 from rankserve.records.ranker_version import MODEL, RankerManifest, version_numbers
 from rankserve.server.ranking.session import OnnxScorer
@@ -44,10 +45,10 @@ def published(bench: Bench, run: Run) -> Version | str:
         # The run may have been trained anew since.
         if folder.stat().st_mtime >= (run.folder / "run.json").stat().st_mtime:
             return Version(folder, read_version(folder))
-    bench.progress(f"exporting {relative(run.folder)}")
+    tell(f"exporting {relative(run.folder)}")
     try:
-        done = export_ranker(run.folder, ExportSettings(bench.models, name), progress=bench.progress)
+        done = export_ranker(run.folder, ExportSettings(bench.models, name))
     except GateError as error:
-        bench.progress(f"not exported: {error}")
+        tell(f"not exported: {error}")
         return str(error)
     return Version(done.folder, done.manifest)

@@ -24,11 +24,11 @@ from pathlib import Path
 
 from benchmarks.real_engine import environment, model
 from benchmarks.real_engine.places import OUTPUT, ROOT, Places
-from benchmarks.real_engine.progress import to_stderr
 from benchmarks.real_engine.server import EngineError, EngineOptions, RealEngine
 from benchmarks.real_engine.step_times import StepTimesError
 
 from rankserve.client.load.machine import describe_machine
+from rankserve.progress import report_on, tell
 from rankserve.records.jsonl import RecordError
 from rankserve.records.ranker_version import RankerVersionError
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
         # It has said why.
         return error.returncode if error.returncode > 0 else 1
     except _ERRORS as error:
-        to_stderr(f"error: {error}")
+        tell(f"error: {error}")
         return 1
     return 0
 
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _serve(places: Places, options: argparse.Namespace) -> None:
     with RealEngine(_engine_options(places, options)) as engine:
-        to_stderr(f"{engine.url} serves; Ctrl-C ends it")
+        tell(f"{engine.url} serves; Ctrl-C ends it")
         engine.wait()
 
 
@@ -218,4 +218,5 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with report_on(sys.stderr):
+        sys.exit(main(sys.argv[1:]))

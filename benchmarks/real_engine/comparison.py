@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.real_engine.places import Places
-from benchmarks.real_engine.progress import to_stderr
 from benchmarks.real_engine.server import SERVED_MODEL
 from benchmarks.real_engine.step_times import StepTimes
 from benchmarks.real_engine.training import RANKER, held_out
@@ -22,6 +21,7 @@ from rankserve.client.evaluation.comparison import compare
 from rankserve.client.evaluation.metrics import RunMetrics, evaluate
 from rankserve.client.evaluation.summary import Summary
 from rankserve.client.load import Arrivals, Burst, LoadOptions, Poisson, run_load
+from rankserve.progress import tell
 from rankserve.records.results import Run, read_run, write_run
 from rankserve.records.workload import WorkloadRecord
 
@@ -111,7 +111,7 @@ class Comparing:
                         write_run(path, run.header, run.results)
 
     def _run(self, policy: str, workload: Sequence[WorkloadRecord], arrivals: Arrivals, name: str) -> Run:
-        to_stderr(f"{name}: {len(workload)} requests under {policy}")
+        tell(f"{name}: {len(workload)} requests under {policy}")
         run = asyncio.run(self._send(policy, workload, arrivals, name))
         if failed := [result.outcome for result in run.results if result.outcome != "finished"]:
             raise RuntimeError(f"{name} under {policy}: {len(failed)} requests failed: {sorted(set(failed))}")

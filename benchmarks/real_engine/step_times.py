@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.real_engine.command import rankserve_json
-from benchmarks.real_engine.progress import to_stderr
+
+from rankserve.progress import tell
 
 # Coarser than by default, to take one and a half minutes: between these, times are nearly linear.
 _GRID = ("--prefills", "16,256,1024")
@@ -59,7 +60,7 @@ class StepTimes:
         self._latest = path
 
     def _measure(self, path: Path) -> None:
-        to_stderr("how long its steps take")
+        tell("how long its steps take")
         counts = ",".join(map(str, sorted({1, max(1, self.batch_cap - 1), self.batch_cap})))
         with TemporaryDirectory() as folder:
             found = rankserve_json(

@@ -13,11 +13,13 @@ Needs `pip install '.[server,load]'`.
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 
 from benchmarks.service.measure import OFFERED, Sizes, measure
 
 from rankserve.client.load.machine import describe_machine, package_versions
+from rankserve.progress import report_on
 
 
 def main() -> None:
@@ -84,4 +86,5 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    with report_on(sys.stderr):
+        main()

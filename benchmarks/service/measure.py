@@ -1,6 +1,5 @@
 """The figures of a run: the server and the echo take turns."""
 
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from benchmarks.service import load
 from benchmarks.service.echo import echo_server, streamed_messages_per_s, unary_calls_per_s
 
 from rankserve.cli.policy_runs import running_server
+from rankserve.progress import stage, track
 
 OFFERED = 4.2
 _RANKING: dict[str, object] = {"replay": True, "max_waiting": 200_000, "policy": "ranking"}
@@ -52,8 +52,7 @@ async def measure(sizes: Sizes, seed: int) -> dict[str, float]:
     delivering = {**_FCFS, "max_sequences": sizes.slots, "max_batched_tokens": 4 * sizes.slots}
     with echo_server() as echo, tempfile.TemporaryDirectory() as folder:
         steps_per_s = await _on_server(delivering, load.steps_per_s, sizes.slots, seed)
-        for turn in range(sizes.turns):
-            print(f"turn {turn + 1} of {sizes.turns}", file=sys.stderr)
+        for turn in track(range(sizes.turns), "echo and server in turns", "turns"):
             for concurrency in (1, 32):
                 calls_per_s = await unary_calls_per_s(echo, concurrency, sizes.echo_s)
                 note(**{f"echo_{concurrency}": calls_per_s})
@@ -77,14 +76,15 @@ async def measure(sizes: Sizes, seed: int) -> dict[str, float]:
             delays_s = sorted(given.delays_s)
             note(delivered=given.per_s, delay_p50=_at(delays_s, 0.5), delay_p99=_at(delays_s, 0.99))
         for name, settings in (("fcfs", _FCFS), ("ranking", _RANKING)):
-            taken_s = await _on_server(
-                {**settings, "max_sequences": 1},
-                load.acknowledgements,
-                sizes.waiting,
-                sizes.streams,
-                sizes.acknowledged_per_s,
-                seed,
-            )
+            with stage(f"acknowledgements under {name}"):
+                taken_s = await _on_server(
+                    {**settings, "max_sequences": 1},
+                    load.acknowledgements,
+                    sizes.waiting,
+                    sizes.streams,
+                    sizes.acknowledged_per_s,
+                    seed,
+                )
             taken_s.sort()
             note(**{f"ack_{name}_p50": _at(taken_s, 0.5), f"ack_{name}_p99": _at(taken_s, 0.99)})
     return {name: median(values) for name, values in turns.items()}

@@ -105,6 +105,8 @@ def test_kill_9_loses_and_repeats_nothing(folder: Path, tmp_path_factory: pytest
     with FakeEndpoint() as endpoint:
         undisturbed = Collect(calm, endpoint.url)
         assert undisturbed.end() == 0, undisturbed.stderr
+        assert f"Z asking starts, {PROMPTS * SAMPLES} samples\n" in undisturbed.stderr
+        assert f"Z asking: {PROMPTS * SAMPLES} samples in " in undisturbed.stderr
     prompts = {record.id: record.prompt for record in read_prompts(calm / "out.jsonl")}
 
     generator = random.Random(4)

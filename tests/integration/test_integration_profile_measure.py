@@ -43,6 +43,8 @@ def test_the_command_it_prints_makes_a_profile(engine: FakeProcess, tmp_path: Pa
     stdout, stderr = (process := start(engine, output, "--json")).communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "3 sequences at" in stderr
+    assert "Z measuring starts, " in stderr
+    assert any("Z measuring: " in line and " settings in " in line for line in stderr.splitlines())
     result = json.loads(stdout)
     command = ["64" if word == "KV_BLOCKS" else word for word in result["command"]]
     assert command[0] == "rankserve"

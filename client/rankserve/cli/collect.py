@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import stage
 
 if TYPE_CHECKING:
     from rankserve.trainer.collection.collection import Collection
@@ -191,11 +191,12 @@ def _read(
     from rankserve.trainer.collection.hub import read_dataset
     from rankserve.trainer.collection.prompts import prompt_set
 
-    if path is not None:
-        rows = read_rows(path, field=field)
-    else:
-        rows = read_dataset(str(dataset), subset=subset, split=split)
-    found = prompt_set(path or str(dataset), rows, field=field, id_field=id_field, limit=limit)
+    with stage(f"reading {path or dataset}"):
+        if path is not None:
+            rows = read_rows(path, field=field)
+        else:
+            rows = read_dataset(str(dataset), subset=subset, split=split)
+        found = prompt_set(path or str(dataset), rows, field=field, id_field=id_field, limit=limit)
     if found.repeats:
         _tell(f"note: {found.repeats:,} records repeat a prompt that stands before them; it is asked once")
     return found
@@ -234,8 +235,9 @@ def _collect(collection: "Collection", options: "JobOptions", *, ask: bool, as_j
         _tell(f"resuming: {before.samples:,} samples are recorded, {before.samples_left:,} are left")
     if asked_again:
         _tell(f"{asked_again:,} of them were sent before and brought no answer: asked again")
-    result = run_job(collection, options, pending, sys.stderr) if pending else None
-    written = collection.write()
+    result = run_job(collection, options, pending) if pending else None
+    with stage(f"writing {collection.output}"):
+        written = collection.write()
     tally = collection.tally()
     refusals = collection.refusals()
     _tell_failures(refusals, result.progress.last_failure if result else "")
@@ -287,7 +289,7 @@ def _estimate(
     if pilot:
         # The same prompts each time, so that repeating the command costs nothing.
         drawn = pilot_samples(collection, pilot, random.Random(0))
-        result = run_job(collection, options, drawn, sys.stderr) if drawn else None
+        result = run_job(collection, options, drawn) if drawn else None
         if result is not None and result.stopped:
             _tell(f"stopped: {result.stopped}")
             return 130 if result.interrupted else 1

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import stage
 
 if TYPE_CHECKING:
     from rankserve.client.evaluation import Report
     from rankserve.client.evaluation.content import Column
-    from rankserve.client.load import Progress
 
 POLICIES = ("fcfs", "ranking", "bounded_ranking", "sjf")
 
@@ -62,9 +62,9 @@ def demo(
             Poisson(rate * time_scale, seed),
             server_options,
             workload_name=name,
-            on_progress=_show_progress,
         )
-        report = write_report(output, runs)
+        with stage("writing the report"):
+            report = write_report(output, runs)
     except (ServerProcessError, ValueError, OSError) as error:
         print(f"rankserve demo: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -77,13 +77,6 @@ def demo(
         print(f"rankserve demo: {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(1)
-
-
-def _show_progress(policy: str, progress: "Progress") -> None:
-    if sys.stderr.isatty():
-        line = f"{policy:8} {progress.finished}/{progress.total} finished, {progress.waiting} waiting"
-        end = "\n" if progress.finished + progress.failed == progress.total else ""
-        print(f"\r\033[K{line}", end=end, file=sys.stderr, flush=True)
 
 
 def _problems(report: "Report") -> list[str]:

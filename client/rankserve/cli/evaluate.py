@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import stage
 
 
 def evaluate(
@@ -43,7 +44,8 @@ def evaluate(
     from rankserve.records.prompts import read_prompts
 
     try:
-        records = list(read_prompts(data, model=model, limit=limit))
+        with stage(f"reading {data.name}"):
+            records = list(read_prompts(data, model=model, limit=limit))
         figures = evaluate_checkpoint(ranker, records)
     except (RecordError, DataError, RankerModelError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

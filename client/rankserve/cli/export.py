@@ -96,7 +96,7 @@ def export(
         minimum_tau=minimum_tau,
     )
     try:
-        published = export_ranker(run, settings, progress=lambda line: typer.echo(line, err=True))
+        published = export_ranker(run, settings)
     except (ExportError, RecordError, RankerVersionError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

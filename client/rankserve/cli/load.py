@@ -102,13 +102,13 @@ def load(
 
     from rankserve.cli.arrival_options import drawn_arrivals
     from rankserve.client import AsyncSchedulerClient, RankServeError, Retry
-    from rankserve.client.load import LoadOptions, ProgressLine, run_load
+    from rankserve.client.load import LoadOptions, run_load
     from rankserve.records.jsonl import RecordError
     from rankserve.records.results import Run, write_run
 
     async def send() -> Run:
         async with AsyncSchedulerClient(to.target, tls=to.tls, token=to.token) as client:
-            return await run_load(client, records, arrivals, options, on_progress=ProgressLine(sys.stderr))
+            return await run_load(client, records, arrivals, options)
 
     try:
         to = connect()

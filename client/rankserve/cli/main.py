@@ -1,5 +1,7 @@
 """The `rankserve` command. One file a command; what a command needs is imported when it runs."""
 
+import sys
+
 import typer
 
 from rankserve.cli.admin import admin_app
@@ -17,8 +19,16 @@ from rankserve.cli.report import report
 from rankserve.cli.serve import serve
 from rankserve.cli.simulate import simulate
 from rankserve.cli.train import train
+from rankserve.progress import report_on
+
+
+def _report(context: typer.Context) -> None:
+    # For every command, as long as it runs.
+    context.with_resource(report_on(sys.stderr))
+
 
 app = typer.Typer(
+    callback=_report,
     help="Serve LLM requests in the order of their predicted output length.",
     no_args_is_help=True,
     add_completion=False,

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO
 
 from rankserve.client import AsyncSchedulerClient
-from rankserve.client.load import Arrivals, LoadOptions, Progress, run_load
+from rankserve.client.load import Arrivals, LoadOptions, run_load
+from rankserve.progress import track
 from rankserve.records.results import Run
 from rankserve.records.workload import WorkloadRecord
 
@@ -32,7 +33,6 @@ def run_policies(
     server_options: Mapping[str, object],
     *,
     workload_name: str,
-    on_progress: Callable[[str, Progress], None],
 ) -> list[Run]:
     """Runs the workload once for each policy, one after the other, and returns the runs in that order.
 
@@ -42,23 +42,20 @@ def run_policies(
         arrivals: the same for every policy.
         server_options: further options of `rankserve serve`, e.g. ``{"max_sequences": 32}``.
         workload_name: for the record.
-        on_progress: called with the policy and how far its run is.
 
     Raises:
         ServerProcessError: a server did not start or did not exit with status 0.
     """
     options = LoadOptions(workload_name=workload_name, total_timeout_s=_RUN_TIMEOUT_S)
 
-    async def send(address: str, policy: str) -> Run:
+    async def send(address: str) -> Run:
         async with AsyncSchedulerClient(address) as client:
-            return await run_load(
-                client, workload, arrivals, options, on_progress=lambda p: on_progress(policy, p)
-            )
+            return await run_load(client, workload, arrivals, options)
 
     runs = []
-    for policy in policies:
+    for policy in track(policies, "all policies", "policies"):
         with running_server({**server_options, "policy": policy, "replay": True}) as address:
-            runs.append(asyncio.run(send(address, policy)))
+            runs.append(asyncio.run(send(address)))
     return runs
 
 

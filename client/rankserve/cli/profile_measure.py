@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import tell
 
 if TYPE_CHECKING:
     from rankserve.server.engines.measuring.engine import About
@@ -134,8 +135,8 @@ async def _measure(
         limits = Limits(max_sequences, max_batched_tokens, about.max_model_len, about.kv_tokens)
         plan = make_plan(limits, quick=quick, **grid)
         prompts = Prompts(secrets.randbits(32) if seed is None else seed)
-        _tell(f"measuring {about.model} at {url}")
-        measurement = Measurement(engine, about, limits, plan, prompts, tell=_tell, force=force)
+        tell(f"measuring {about.model} at {url}")
+        measurement = Measurement(engine, about, limits, plan, prompts, force=force)
         return about, limits, await measurement.run()
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.progress import stage, track
 
 
 def report(
@@ -34,8 +35,9 @@ def report(
 
     try:
         with needs_extra("simulate"):
-            results = [read_columns(path) for path in runs]
-        written = build_report(results) if output is None else write_report(output, results)
+            results = [read_columns(path) for path in track(runs, "reading results", "files")]
+        with stage("comparing"):
+            written = build_report(results) if output is None else write_report(output, results)
     except (RecordError, ValueError, OSError) as error:
         print(f"rankserve report: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

@@ -225,15 +225,12 @@ def simulate(
         import pyarrow  # noqa: F401 - for traces and result files; say so before anything is simulated
 
         from rankserve.cli.simulation.command import SimulateOptions, UsageError, run_command
-        from rankserve.cli.simulation.progress import ProgressLine
 
     def say(text: str) -> None:
-        progress.clear()
         print(f"rankserve simulate: {text}", file=sys.stderr)
 
-    progress = ProgressLine(sys.stderr)
     try:
-        figures = run_command(SimulateOptions(**options), say, progress)
+        figures = run_command(SimulateOptions(**options), say)
     except UsageError as error:
         raise typer.BadParameter(str(error)) from None
     except (ValueError, OSError) as error:

@@ -61,9 +61,7 @@ def _train(config: str, output: Path | None, *, resume: bool, seed: int | None, 
     try:
         settings = load_config(find_config(config), seed=seed)
         folder = output or Path("runs") / settings.name
-        metrics = run_training(
-            settings, folder, resume=resume, progress=lambda line: typer.echo(line, err=True)
-        )
+        metrics = run_training(settings, folder, resume=resume)
     except PeerError:
         raise typer.Exit(1) from None
     except (ConfigError, RecordError, DataError, RankerModelError, RunError, OSError) as error:

@@ -1,7 +1,7 @@
 """A trained ranker becomes a published version: graph, parity, precision, checks, calibration, files."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -37,6 +37,7 @@ from rankserve.exporter.source import RankerSource, read_source
 from rankserve.exporter.static_int8 import static_int8
 from rankserve.exporter.tokenization import encode, publishable_tokenizer
 from rankserve.exporter.validation import ValidationSet, read_validation
+from rankserve.progress import stage, tell
 from rankserve.records.prompts import PromptRecord
 from rankserve.records.ranker_version import RankerManifest
 from rankserve.trainer.model import RankerModel, RankerModelError
@@ -74,15 +75,12 @@ class ExportSettings:
     seed: int = 0
 
 
-def export_ranker(
-    folder: Path, settings: ExportSettings, *, progress: Callable[[str], None] = lambda line: None
-) -> Published:
+def export_ranker(folder: Path, settings: ExportSettings) -> Published:
     """Exports a run folder or Hugging Face sequence-classification folder.
 
     Args:
         folder: what to export.
         settings: where to and how.
-        progress: called with a line of text after each step.
 
     Raises:
         SourceError: the folder cannot be exported.
@@ -93,55 +91,58 @@ def export_ranker(
     """
     _check_settings(settings)
     source = read_source(folder)
-    validation = read_validation(
-        source,
-        settings.data,
-        lengths_of=settings.lengths_of,
-        max_prompts=settings.max_prompts,
-        seed=settings.seed,
-    )
+    with stage("reading validation prompts"):
+        validation = read_validation(
+            source,
+            settings.data,
+            lengths_of=settings.lengths_of,
+            max_prompts=settings.max_prompts,
+            seed=settings.seed,
+        )
     records = validation.records
     check_prompts(len(records))
     if validation.trained_on:
-        progress(f"Left out {validation.trained_on} prompts that the ranker was trained on")
+        tell(f"Left out {validation.trained_on} prompts that the ranker was trained on")
     tokenizer, rows = _tokenised(source, records)
     model = _load(source)
     fp32, parity = _fp32_graph(model, source, settings)
-    progress(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
-    fp32_scores = GraphScorer(fp32, source.pad_token_id).score(rows)
+    tell(f"ONNX graph matches torch within {parity.max_difference:.1e} on {parity.batches} batches")
+    fp32_scores = _score(GraphScorer(fp32, source.pad_token_id), rows, "fp32")
     tau_fp32 = mean_tau(agreements(fp32_scores, validation.sets))
     needed = check_tau(tau_fp32, len(records), settings.minimum_tau)
-    progress(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
+    tell(f"Kendall's tau {tau_fp32:.4f} in fp32 on {len(records)} validation prompts")
 
-    graph = _at_precision(fp32, model, source, settings, rows, progress)
+    graph = _at_precision(fp32, model, source, settings, rows)
     scorer = GraphScorer(graph, source.pad_token_id)
-    scores = scorer.score(rows) if graph is not fp32 else fp32_scores
+    scores = _score(scorer, rows, settings.precision) if graph is not fp32 else fp32_scores
     found = agreements(scores, validation.sets)
     check_tau_drop(mean_tau(found), tau_fp32, settings.precision)
     optimisation: dict[str, float] = {}
     applied = ""
     if settings.optimize is not None:
-        optimised = _optimised(graph, model, source, settings, settings.optimize, progress)
+        optimised = _optimised(graph, model, source, settings, settings.optimize)
         applied = optimised.applied
     if applied:
         unoptimised = scores
         graph = optimised.graph
         scorer = GraphScorer(graph, source.pad_token_id)
-        scores = scorer.score(rows)
+        scores = _score(scorer, rows, applied)
         found = agreements(scores, validation.sets)
         check_tau_drop(mean_tau(found), tau_fp32, f"--optimize {settings.optimize}")
         optimisation = {
             "optimization_max_difference": float(np.abs(scores - unoptimised).max()),
             "optimization_rank_flips": discordant_share(scores, unoptimised),
         }
-    effect = check_batch_effect(scorer, rows, seed=settings.seed)
-    progress(
+    with stage("checking what batch mates do to scores"):
+        effect = check_batch_effect(scorer, rows, seed=settings.seed)
+    tell(
         f"Kendall's tau {mean_tau(found):.4f} in {settings.precision}; batch mates reorder "
         f"{effect.rank_flips:.3%} of prompt pairs"
     )
     calibrated_scores, calibrated_records = _of_source(source.calibration_source, validation.sets, scores)
-    coverage = measure_coverage(calibrated_scores, calibrated_records, seed=settings.seed)
-    progress(f"Calibration: {coverage}")
+    with stage("calibrating expected lengths"):
+        coverage = measure_coverage(calibrated_scores, calibrated_records, seed=settings.seed)
+    tell(f"Calibration: {coverage}")
     manifest = RankerManifest(
         name=settings.name,
         version=0,
@@ -171,14 +172,20 @@ def export_ranker(
         probes=record_probes(scorer, tokenizer, source),
         optimization=applied,
     )
-    return publish(
-        settings.repository,
-        graph,
-        tokenizer,
-        manifest,
-        partial(model_card, validation=found),
-        activate=settings.activate,
-    )
+    with stage("publishing"):
+        return publish(
+            settings.repository,
+            graph,
+            tokenizer,
+            manifest,
+            partial(model_card, validation=found),
+            activate=settings.activate,
+        )
+
+
+def _score(scorer: GraphScorer, rows: Sequence[list[int]], form: str) -> Scores:
+    with stage(f"scoring validation prompts in {form}", len(rows), "prompts") as scoring:
+        return scorer.score(rows, scoring)
 
 
 def _check_settings(settings: ExportSettings) -> None:
@@ -207,7 +214,8 @@ def _load(source: RankerSource) -> RankerModel:
 def _fp32_graph(
     model: RankerModel, source: RankerSource, settings: ExportSettings
 ) -> tuple[onnx.ModelProto, Parity]:
-    graph = export_graph(model, max_length=source.max_length)
+    with stage("tracing the graph"):
+        graph = export_graph(model, max_length=source.max_length)
     return graph, _check_parity(graph, model, source, settings)
 
 
@@ -229,25 +237,26 @@ def _at_precision(
     source: RankerSource,
     settings: ExportSettings,
     rows: Sequence[list[int]],
-    progress: Callable[[str], None],
 ) -> onnx.ModelProto:
     if settings.precision == "int8":
-        lean = static_int8(
-            model,
-            rows,
-            max_length=source.max_length,
-            pad_token_id=source.pad_token_id,
-            seed=settings.seed,
-        )
-        if lean is None:
-            progress(
-                f"{type(model.classifier).__name__} as configured has no lean int8 graph: a general one, "
-                "about half as fast, scales its activations token by token"
+        with stage("quantising to int8"):
+            lean = static_int8(
+                model,
+                rows,
+                max_length=source.max_length,
+                pad_token_id=source.pad_token_id,
+                seed=settings.seed,
             )
-        return lean or quantise(fp32)
+            if lean is None:
+                tell(
+                    f"{type(model.classifier).__name__} as configured has no lean int8 graph: a general one, "
+                    "about half as fast, scales its activations token by token"
+                )
+            return lean or quantise(fp32)
     # O4 makes fp16 of fp32 by itself.
     if settings.precision == "fp16" and settings.optimize != "O4":
-        return export_graph(copy.deepcopy(model).half(), max_length=source.max_length)
+        with stage("tracing the graph in fp16"):
+            return export_graph(copy.deepcopy(model).half(), max_length=source.max_length)
     return fp32
 
 
@@ -257,21 +266,21 @@ def _optimised(
     source: RankerSource,
     settings: ExportSettings,
     level: Level,
-    progress: Callable[[str], None],
 ) -> Optimised:
-    optimised = optimise(graph, model.config, level)
+    with stage(f"optimising the graph by {level}"):
+        optimised = optimise(graph, model.config, level)
     fused = ", ".join(f"{count} {name}" for name, count in sorted(optimised.fused.items())) or "nothing"
-    progress(
+    tell(
         f"{level} ({optimised.configured_as} patterns) fused {fused}: "
         f"{len(graph.graph.node)} nodes became {len(optimised.graph.graph.node)}"
     )
     if not optimised.applied:
-        progress(
+        tell(
             f"WARNING: --optimize {level} did nothing to this graph: it is published as it was, and "
             "ranker.json states no optimisation"
         )
     elif optimised.applied != level:
-        progress(
+        tell(
             f"WARNING: --optimize {level} fused nothing and only simplified the graph: ranker.json states "
             f"{optimised.applied}"
         )

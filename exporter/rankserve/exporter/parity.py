@@ -9,6 +9,7 @@ import torch
 from rankserve.exporter.errors import GateError, SourceError
 from rankserve.exporter.session import GraphScorer
 from rankserve.exporter.tokenization import Batch, pad
+from rankserve.progress import track
 from rankserve.trainer.model import RankerModel
 
 # Of a score; of the largest score where scores exceed 1, as fp32 rounds in proportion.
@@ -38,26 +39,31 @@ def check_parity(
         SourceError: the model itself fails on a prompt of `max_length`.
         GateError: a score differs by more than the tolerance, or is not finite.
     """
-    worst, limit, batches = 0.0, TOLERANCE, 0
-    vocabulary = model.config.vocab_size
-    for input_ids, attention_mask in _batches(vocabulary, max_length, pad_token_id, seed):
-        shape = "x".join(map(str, input_ids.shape))
-        try:
-            with torch.inference_mode():
-                expected = model(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
-        except (IndexError, RuntimeError) as error:
-            raise SourceError(
-                f"the model fails on a batch of {shape} tokens ({error}); is max_length {max_length} right?"
-            ) from error
-        difference = float(np.abs(graph.score_batch((input_ids, attention_mask)) - expected).max())
-        limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        if not difference <= limit:
-            raise GateError(
-                f"the ONNX graph does not score like the torch model: they differ by {difference:.2g} on a "
-                f"batch of {shape} tokens, allowed are {limit:.2g}"
-            )
-        worst, batches = max(worst, difference), batches + 1
-    return Parity(worst, batches)
+    worst = 0.0
+    batches = list(_batches(model.config.vocab_size, max_length, pad_token_id, seed))
+    for batch in track(batches, "comparing the graph with torch", "batches"):
+        worst = max(worst, _difference(model, graph, batch, max_length))
+    return Parity(worst, len(batches))
+
+
+def _difference(model: RankerModel, graph: GraphScorer, batch: Batch, max_length: int) -> float:
+    input_ids, attention_mask = batch
+    shape = "x".join(map(str, input_ids.shape))
+    try:
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
+    except (IndexError, RuntimeError) as error:
+        raise SourceError(
+            f"the model fails on a batch of {shape} tokens ({error}); is max_length {max_length} right?"
+        ) from error
+    difference = float(np.abs(graph.score_batch(batch) - expected).max())
+    limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= limit:
+        raise GateError(
+            f"the ONNX graph does not score like the torch model: they differ by {difference:.2g} on a "
+            f"batch of {shape} tokens, allowed are {limit:.2g}"
+        )
+    return difference
 
 
 def _batches(vocabulary: int, max_length: int, pad_token_id: int, seed: int) -> Iterator[Batch]:

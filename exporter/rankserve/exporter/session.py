@@ -1,6 +1,6 @@
 """Scores of prompts by an ONNX graph, on the CPU, for the checks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from rankserve.exporter.errors import GateError
 from rankserve.exporter.graph import INPUTS, OUTPUT
 from rankserve.exporter.tokenization import Batch, Tokens, pad
+from rankserve.progress import Stage
 
 _MAX_BATCH_TOKENS = 4096
 
@@ -30,9 +31,15 @@ class GraphScorer:
         ]
         return scores
 
-    def score(self, rows: Sequence[Tokens]) -> npt.NDArray[np.float64]:
-        """Scores of tokenised prompts, batched with prompts of similar length. Raises as below."""
-        return self.score_in_batches(rows, _similar_lengths(rows))
+    def score(self, rows: Sequence[Tokens], scoring: Stage | None = None) -> npt.NDArray[np.float64]:
+        """Scores of tokenised prompts, batched with prompts of similar length. Raises as below.
+
+        Args:
+            rows: the prompts.
+            scoring: is advanced by them.
+        """
+        batches = _similar_lengths(rows)
+        return self.score_in_batches(rows, batches if scoring is None else _counted(batches, scoring))
 
     def score_in_batches(
         self, rows: Sequence[Tokens], batches: Iterable[Sequence[int]], *, side: str = "right"
@@ -53,6 +60,12 @@ class GraphScorer:
                 f"the {side}): export with --precision fp32 and without --optimize"
             )
         return scores
+
+
+def _counted(batches: Sequence[Sequence[int]], scoring: Stage) -> Iterator[Sequence[int]]:
+    for batch in batches:
+        yield batch
+        scoring.advance(len(batch))
 
 
 def open_session(model: onnx.ModelProto) -> Any:

@@ -7,8 +7,8 @@ goes through the journal first (`_tell`), which without one means at once.
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic, time
@@ -45,6 +45,7 @@ from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase, Request
 from rankserve.server.settings import ServerSettings
 from rankserve.server.shedding import Shedding
+from rankserve.server.slices import AT_ONCE, in_slices
 from rankserve.server.start_rate import StartRate
 from rankserve.server.telling import (
     tell_accepted,
@@ -59,7 +60,6 @@ from rankserve.server.timers import DeadlineTimer, Repeated
 log = structlog.get_logger(__name__)
 
 _FORGET_INTERVAL_S = 1.0
-_LOST_AT_ONCE = 500
 # The loop's timers may be early by its clock's resolution.
 _LATER_S = 0.001
 
@@ -133,6 +133,7 @@ class Dispatcher:
         self._nothing_live = asyncio.Event()
         # Those that the end of this process leaves to the journal.
         self._parked: set[str] = set()
+        self._holds = 0
 
     # What clients ask
 
@@ -203,10 +204,10 @@ class Dispatcher:
     def stream_lost(self, stream: EventStream) -> None:
         """The client of this stream is gone: cancels what it alone waits for.
 
-        What comes after the first few hundred is left to later turns of the event loop, so that others need
-        not wait for a client that had a hundred thousand.
+        What comes after the first few is left to later turns of the event loop, so that others need not wait
+        for a client that had a hundred thousand.
         """
-        for request_id in list(islice(stream.open_requests, _LOST_AT_ONCE)):
+        for request_id in list(islice(stream.open_requests, AT_ONCE)):
             stream.open_requests.discard(request_id)
             live = self.registry.find(request_id)
             live.streams.remove(stream)
@@ -219,8 +220,18 @@ class Dispatcher:
     def live_requests(self) -> list[LiveRequest]:
         return list(self.registry.live.values())
 
+    @contextmanager
+    def no_starts(self) -> Iterator[None]:
+        """Nobody is started meanwhile: for changes of the whole queue that take several turns of the loop."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self.engine.wake()
+
     def rescore(self, scores: dict[LiveRequest, PromptScore]) -> None:
-        """Gives waiting and running requests scores of one ranker version, all at once."""
+        """Gives waiting and running requests scores of one ranker version."""
         self.scheduler.rescore(
             (
                 live.request,
@@ -268,12 +279,13 @@ class Dispatcher:
         What is recorded in a journal and outlives its streams waits there for the next start.
         """
         self.closed = ServerDraining
-        self._leave(live for live in self.live_requests() if live.scheduled_s is None)
+        with self.no_starts():
+            await self._leave([live for live in self.live_requests() if live.scheduled_s is None])
         self._nothing_live.clear()
         if len(self.registry.live) > len(self._parked):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._nothing_live.wait(), timeout_s)
-        self._leave(self.live_requests())
+        await self._leave(self.live_requests())
 
     async def durable(self) -> None:
         """Returns once everything that happened so far is recorded."""
@@ -286,15 +298,16 @@ class Dispatcher:
         self.scheduler.set_policy(policy, self._clock())
         self.engine.wake()
 
-    def _leave(self, requests: Iterable[LiveRequest]) -> None:
+    async def _leave(self, requests: Iterable[LiveRequest]) -> None:
         """Ends requests that this process will not serve, or leaves them to the journal."""
-        for live in requests:
-            if live.spec.id in self._parked:
-                continue
-            if self.journal.keeps and live.outlives_streams:
-                self._park(live)
-            else:
-                self._fail(live, ServerDraining())
+        async for some in in_slices(requests):
+            for live in some:
+                if live.spec.id in self._parked or live.outcome is not None:
+                    continue
+                if self.journal.keeps and live.outlives_streams:
+                    self._park(live)
+                else:
+                    self._fail(live, ServerDraining())
 
     def _park(self, live: LiveRequest) -> None:
         """Leaves a request to the journal."""
@@ -328,9 +341,10 @@ class Dispatcher:
             raise
 
     def plan(self, room: EngineRoom) -> StepPlan:
-        self._expire()
+        everybody_is_in_time = self._expire()
         now_s = self._clock()
-        if self.paused or self.journal.failure or now_s < self._gather_until_s[room.model]:
+        waits = self.paused or self._holds or self.journal.failure or now_s < self._gather_until_s[room.model]
+        if waits or not everybody_is_in_time:
             return StepPlan(())
         plan = self.scheduler.plan(now_s, room)
         for request in plan.evicted:
@@ -359,24 +373,32 @@ class Dispatcher:
         return victim
 
     def produced(self, tokens: Sequence[TokensProduced]) -> None:
-        now_s = self._clock()
+        # Written for speed: what a token costs.
+        now_s, all_live, scheduler, records = (
+            self._clock(),
+            self.registry.live,
+            self.scheduler,
+            self.journal.keeps,
+        )
         told: list[tuple[LiveRequest, int, int, str]] = []
         for new in tokens:
-            if not new.count:
+            count = new.count
+            if not count:
                 continue
-            live = self.registry.live[new.request.id]
-            if live.first_token_s is None:
+            live = all_live[new.request.id]
+            last_s = live.last_token_s
+            if last_s is None:
                 live.first_token_s = now_s
-            elif live.last_token_s is not None and now_s - live.last_token_s > live.max_token_gap_s:
-                live.max_token_gap_s = now_s - live.last_token_s
+            elif now_s - last_s > live.max_token_gap_s:
+                live.max_token_gap_s = now_s - last_s
             live.last_token_s = now_s
             first = live.answer.tokens
-            live.answer.append(new.count, new.text)
-            self.counters.output_tokens += new.count
-            self.scheduler.produced(new.request, new.count)
-            if not live.spec.result_only:
-                self.journal.produced(live, first, new.count, new.text)
-            told.append((live, first, new.count, new.text))
+            live.answer.append(count, new.text)
+            self.counters.output_tokens += count
+            scheduler.produced(new.request, count)
+            if records and not live.spec.result_only:
+                self.journal.produced(live, first, count, new.text)
+            told.append((live, first, count, new.text))
         if told:
             self.journal.then(lambda: tell_tokens(told))
         for new in tokens:
@@ -553,12 +575,16 @@ class Dispatcher:
 
     def _forget(self) -> None:
         """Lets go of what was retained for long enough, and looks again later as long as there is more."""
-        for live in self.registry.forget(self._clock()):
+        forgotten = self.registry.forget(self._clock(), AT_ONCE)
+        for live in forgotten:
             self.journal.forgotten(live)
         if self.registry.ended:
-            self._forgetting.go_on()
+            self._forgetting.go_on(at_once=len(forgotten) == AT_ONCE)
 
-    def _expire(self) -> None:
-        for request in self.scheduler.expired(self._clock()):
+    def _expire(self) -> bool:
+        """Ends some of those whose deadline has passed. Returns whether that were all."""
+        late = self.scheduler.expired(self._clock(), AT_ONCE)
+        for request in late:
             live = self.registry.live[request.id]
             self._fail(live, DeadlinePassed(live.spec.deadline_ms))
+        return len(late) < AT_ONCE

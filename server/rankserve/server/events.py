@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rankserve.server.errors import RequestError
 
 # One message carries at most this many events and about this many bytes: well under gRPC's 4 MiB.
-_MAX_EVENTS = 1024
+_MAX_EVENTS = 512
 _MAX_MESSAGE_BYTES = 1 << 20
 # Of everything in an event that has no length of its own to measure: numbers, names, timing, error details.
 _EVENT_BYTES = 512

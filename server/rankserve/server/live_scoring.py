@@ -1,14 +1,17 @@
-"""Scoring of requests that wait already, each in a task of its own."""
+"""Scoring of requests that wait already."""
 
-import asyncio
 from collections.abc import Callable
+from functools import partial
 
-from rankserve.server.ranking.ranker import PromptScore, Ranker
+from rankserve.server.ranking.micro_batcher import Waiter
+from rankserve.server.ranking.ranker import LoadedVersion, PromptScore, Ranker
 from rankserve.server.requests import LiveRequest
 
 
 class LiveScoring:
     """Asks the ranker for scores, and lets go of those that are not needed any more.
+
+    Without a task for each request: there may be tens of thousands.
 
     Args:
         ranker: that is asked.
@@ -34,8 +37,9 @@ class LiveScoring:
         self._clock = clock
 
     def start(self, live: LiveRequest) -> None:
+        """Asks for the request's score. There must be an active version."""
         self.pending += 1
-        live.scoring = asyncio.create_task(self._score_live(live))
+        self._ask(live, self._clock())
 
     def stop(self, live: LiveRequest) -> None:
         """It needs no score any more, if it ever did."""
@@ -43,26 +47,28 @@ class LiveScoring:
             live.scoring.cancel()
             self._over(live)
 
-    async def _score_live(self, live: LiveRequest) -> None:
-        asked_s = self._clock()
+    def _ask(self, live: LiveRequest, asked_s: float) -> None:
+        version = self._ranker.active
+        if version is None:
+            raise RuntimeError("there is no ranker version to score with")
+        live.scoring = version.submit(live.spec.ranking_text)
+        live.scoring.add_done_callback(partial(self._answered, live, version, asked_s))
+
+    def _answered(self, live: LiveRequest, version: LoadedVersion, asked_s: float, waiter: Waiter) -> None:
+        if waiter.cancelled():
+            return
         try:
-            score = await self._score(live.spec.ranking_text)
+            score = self._ranker.read(version, waiter.result())
+            if version is not self._ranker.active:
+                # It was swapped meanwhile, and scores of two versions must not meet in one queue.
+                self._ask(live, asked_s)
+                return
             self._over(live)
             self._scored(live, score, self._clock() - asked_s)
         except Exception:
             self._over(live)
             self._failed(live)
             raise
-
-    async def _score(self, ranking_text: str) -> PromptScore:
-        while True:
-            score = await self._ranker.score(ranking_text)
-            active = self._ranker.active
-            if active is None or score.ranker_version == active.reference:
-                return score
-            if score.ranker_version == "":
-                return active.neutral()
-            # The version was swapped meanwhile, and scores of two versions must not meet in one queue.
 
     def _over(self, live: LiveRequest) -> None:
         if live.scoring is not None:

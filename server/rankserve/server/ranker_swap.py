@@ -11,6 +11,7 @@ from rankserve.server.requests import LiveRequest
 from rankserve.server.scheduling.policies import Policy
 from rankserve.server.scheduling.request import Phase
 from rankserve.server.scheduling.scheduler import SchedulerSettings, needs_expected_tokens
+from rankserve.server.slices import in_slices
 
 log = structlog.get_logger(__name__)
 
@@ -38,9 +39,9 @@ def check_policy_fits(policy: Policy, settings: SchedulerSettings, loaded: Loade
 class RankerSwap:
     """Activates versions one at a time.
 
-    The old version goes on serving while the new one scores everything that is live. Then, in one step of
-    the event loop, all get their new scores and the new version becomes the active one: scores of two
-    versions never meet in the queue.
+    The old version goes on serving while the new one scores everything that is live. Then the new version
+    becomes the active one, and all get their new scores. Nobody starts for the moment that takes: no choice
+    is ever made between scores of two versions.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -63,8 +64,14 @@ class RankerSwap:
                 await loaded.aclose()
                 raise
             queued = self._queued()
-            self._dispatcher.rescore({live: scores.get(live.spec.id, loaded.neutral()) for live in queued})
-            await self._dispatcher.ranker.activate(loaded)
+            swapping = asyncio.create_task(self._swap(loaded, queued, scores))
+            try:
+                await asyncio.shield(swapping)
+            except asyncio.CancelledError:
+                # Whoever asked is gone; half of a swap would leave scores of two versions in the queue.
+                await swapping
+                raise
+            await self._dispatcher.ranker.move_pointer()
             # Those that were queued while the last chunk was scored have a neutral score so far.
             late = [live for live in queued if live.spec.id not in scores and live.outcome is None]
             await self._rescore_late(loaded, late)
@@ -74,6 +81,15 @@ class RankerSwap:
         """Keeps a version ready, for `activate`. Raises RankerVersionError if it cannot be used."""
         async with self._lock:
             return await self._dispatcher.ranker.make_ready(name, version)
+
+    async def _swap(
+        self, loaded: LoadedVersion, queued: list[LiveRequest], scores: dict[str, PromptScore]
+    ) -> None:
+        with self._dispatcher.no_starts():
+            await self._dispatcher.ranker.activate(loaded, move_pointer=False)
+            async for some in in_slices(queued):
+                left = [live for live in some if live.outcome is None]
+                self._dispatcher.rescore({live: scores.get(live.spec.id, loaded.neutral()) for live in left})
 
     def _queued(self) -> list[LiveRequest]:
         return [live for live in self._dispatcher.live_requests() if live.scoring is None]

@@ -16,6 +16,7 @@ from rankserve.server.errors import (
     StreamLost,
 )
 from rankserve.server.events import EventStream, Failed, Finished
+from rankserve.server.ranking.worker import Outcome
 from rankserve.server.scheduling.request import Request
 
 _NO_SAMPLING = Sampling()
@@ -76,7 +77,7 @@ class LiveRequest:
         accept_time: Unix time of acceptance.
         streams: who is told what happens to it.
         number: its place in the order of acceptance.
-        scoring: the task that scores it, while that lasts.
+        scoring: gets its score, while that lasts.
         queued_s: when it was scored, or started without a score.
         answer: its tokens.
         outcome: its terminal event, once it has ended.
@@ -90,7 +91,7 @@ class LiveRequest:
     accept_time: float
     streams: list[EventStream]
     number: int = 0
-    scoring: asyncio.Task[None] | None = None
+    scoring: asyncio.Future[Outcome] | None = None
     ranker_version: str = ""
     queued_s: float | None = None
     scheduled_s: float | None = None
@@ -160,10 +161,10 @@ class RequestRegistry:
         del self.ended[live.spec.id]
         del self._by_number[live.number]
 
-    def forget(self, now_s: float) -> list[LiveRequest]:
-        """Forgets the ended ones that were retained for long enough, or are too many; returns them."""
-        forgotten = []
-        while self.ended:
+    def forget(self, now_s: float, most: int) -> list[LiveRequest]:
+        """Forgets so many of those that were retained for long enough, or are too many; returns them."""
+        forgotten: list[LiveRequest] = []
+        while self.ended and len(forgotten) < most:
             oldest = next(iter(self.ended.values()))
             kept = len(self.ended) <= self._retain_count and oldest.ended_s + self._retain_s > now_s
             if kept or not oldest.told_outcome:

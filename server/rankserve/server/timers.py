@@ -15,7 +15,7 @@ class DeadlineTimer:
     """
 
     def __init__(
-        self, next_s: Callable[[], float | None], clock: Callable[[], float], act: Callable[[], None]
+        self, next_s: Callable[[], float | None], clock: Callable[[], float], act: Callable[[], object]
     ) -> None:
         self._next_s = next_s
         self._clock = clock
@@ -57,9 +57,14 @@ class Repeated:
         self._act = act
         self._timer: asyncio.TimerHandle | None = None
 
-    def go_on(self) -> None:
+    def go_on(self, *, at_once: bool = False) -> None:
+        """Acts again after the interval, or in the event loop's next turn."""
+        if at_once and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._on_time)
+            interval_s = 0.0 if at_once else self._interval_s
+            self._timer = asyncio.get_running_loop().call_later(interval_s, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

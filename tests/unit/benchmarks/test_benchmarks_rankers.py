@@ -57,7 +57,7 @@ def config(tmp_path: Path) -> TrainConfig:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "out", tmp_path / "runs", (0,), quick=False, progress=lambda line: None)
+    return Bench(tmp_path / "out", tmp_path / "runs", (0,), quick=False)
 
 
 def test_rankers_are_judged_by_the_hottest_sample_of_the_test_split(config: TrainConfig) -> None:

@@ -91,7 +91,7 @@ def configs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "out", tmp_path / "runs", (0, 1), quick=False, progress=lambda line: None)
+    return Bench(tmp_path / "out", tmp_path / "runs", (0, 1), quick=False)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """`rankserve demo` on runs that went wrong; the whole of it runs in `make demo`."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ pytest.importorskip("structlog", reason="needs the extra server: pip install 'ra
 from rankserve.cli import policy_runs
 from rankserve.cli.demo import POLICIES
 from rankserve.cli.main import app
+from rankserve.client.testing import FakeServer
 from rankserve.records.results import ResultRecord, Run, RunHeader
 
 
@@ -25,6 +28,21 @@ def _nothing_finished(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def demo(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["demo", "--output", str(folder / "report.html"), *arguments])
+
+
+def test_each_policys_load_is_told_in_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def server(options: Mapping[str, object]) -> Iterator[str]:
+        with FakeServer() as fake:
+            fake.policy = str(options["policy"])
+            yield fake.target
+
+    monkeypatch.setattr(policy_runs, "running_server", server)
+    shown = demo(tmp_path, "--requests", "20", "--rate", "5000", "--json")
+    assert json.loads(shown.stdout)["problems"] == []
+    for policy in POLICIES:
+        assert f"Z load under {policy}: 20 requests in " in shown.stderr
+    assert f"Z all policies: {len(POLICIES)} policies in " in shown.stderr
 
 
 @pytest.mark.usefixtures("_nothing_finished")

@@ -15,6 +15,7 @@ from support.damage import DAMAGES
 from support.schema_1 import publish_schema_1
 from support.toy_ranker import publish
 
+from rankserve.cli.main import app
 from rankserve.cli.models import models_app
 from rankserve.records.active_pointer import read_active
 from rankserve.records.ranker_version import Coverage, Probe, version_numbers
@@ -35,7 +36,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def models(repository: Path, *arguments: object) -> Result:
-    return CliRunner().invoke(models_app, [*map(str, arguments), "--repository", str(repository)])
+    return CliRunner().invoke(app, ["models", *map(str, arguments), "--repository", str(repository)])
 
 
 def as_json(repository: Path, *arguments: object) -> Any:
@@ -105,6 +106,7 @@ def test_verify_fails_on_any_damage_and_checks_the_rest(repository: Path) -> Non
         damage(publish(repository, "damaged", version, max_length=64))
     result = models(repository, "verify")
     assert result.exit_code == 1
+    assert "Z verifying: " in result.stderr
     lines = dict(line.split("  ", 1) for line in result.stdout.splitlines())
     for version, says in enumerate(DAMAGES.values(), start=1):
         verdict = lines[f"damaged/{version}"]

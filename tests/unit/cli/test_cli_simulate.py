@@ -6,7 +6,6 @@ import inspect
 import json
 import time
 from dataclasses import MISSING, fields
-from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,12 +24,12 @@ from rankserve.cli.main import app
 from rankserve.cli.simulation import command, runs
 from rankserve.cli.simulation.command import SimulateOptions
 from rankserve.cli.simulation.figures import estimate
-from rankserve.cli.simulation.progress import ProgressLine
 from rankserve.cli.simulation.requests import draw_requests
 from rankserve.cli.simulation.results import queue_depth
 from rankserve.cli.simulation.workload import from_trace
 from rankserve.client.evaluation import ColumnarRun, RunMetrics, build_report, evaluate, read_columns
 from rankserve.client.load import Burst
+from rankserve.progress import stage
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.results import read_run
 from rankserve.server.engines.simulated.profiles import find_profile
@@ -439,18 +438,21 @@ def test_runs_take_no_more_memory_the_more_there_are(trace: Path, monkeypatch: p
     assert all(count <= place + 1 + 2 for place, count in enumerate(taken))
 
 
-def test_progress_is_shown_on_a_terminal_alone() -> None:
-    class Terminal(StringIO):
-        def isatty(self) -> bool:
-            return True
+def test_how_far_all_simulations_are_together() -> None:
+    with stage("simulating", 200, "requests") as simulating:
+        report = command.counting(simulating)
+        for simulation, arrived in ((0, 50), (1, 50), (0, 80)):
+            report(simulation, arrived)
+    assert simulating.done == 130
 
-    terminal, pipe = Terminal(), StringIO()
-    for stream in (terminal, pipe):
-        report = ProgressLine(stream).counting(200)
-        report(0, 50)
-        report(1, 50)
-    assert "simulated 50 of 200 requests (25%)" in terminal.getvalue()
-    assert pipe.getvalue() == ""
+
+def test_progress_is_told_in_a_log(tmp_path: Path) -> None:
+    result = simulate("--synthetic", 40, "--rate", 30, "-p", "fcfs", "-p", "ranking", "--json")
+    lines = result.stderr.splitlines()
+    assert json.loads(result.stdout)["requests"] == 40
+    assert any("Z simulating starts, 80 requests" in line for line in lines), result.stderr
+    assert any("Z simulating: 80 requests in" in line for line in lines), result.stderr
+    assert any("Z scoring with " in line and "prompts in" in line for line in lines), result.stderr
 
 
 def test_whoever_has_enough_stops_what_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,19 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
-from rankserve.cli.load import load
-from rankserve.cli.report import report
+from rankserve.cli.main import app
 from rankserve.client import ResourceExhausted
 from rankserve.client.testing import FakeServer
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.results import read_run
-
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(load)
-app.command()(report)
 
 
 def rankserve(*arguments: object) -> Result:
@@ -39,7 +33,8 @@ def test_load_writes_results_that_report_reads(server: FakeServer, workload: Pat
         assert shown.exit_code == 0, shown.stderr
         assert "E2E latency, s" in shown.stdout
         assert "20 of 20 requests finished" in shown.stdout
-        assert "sent 20/20" in shown.stderr
+        assert "Z load under fcfs starts, 20 requests\n" in shown.stderr
+        assert "Z load under fcfs: 20 requests in " in shown.stderr
     run = read_run(runs[0])
     assert [result.output_tokens for result in run.results] == list(range(1, 21))
     assert run.results[0].other_lengths == (3,)
@@ -49,6 +44,8 @@ def test_load_writes_results_that_report_reads(server: FakeServer, workload: Pat
     shown = rankserve("report", *runs, "--output", page, "--json")
     assert shown.exit_code == 0, shown.stderr
     assert json.loads(shown.stdout)["baseline"] == "fcfs #1"
+    assert "Z reading results: 2 files in " in shown.stderr
+    assert "Z comparing: done in " in shown.stderr
     assert "<svg" in page.read_text()
 
 

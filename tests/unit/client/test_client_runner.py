@@ -16,6 +16,7 @@ from rankserve.client import (
 )
 from rankserve.client.load import Burst, LoadOptions, Poisson, Progress, Recorded, run_load
 from rankserve.client.testing import FakeServer
+from rankserve.progress import Lines, report_to
 from rankserve.records.results import Run, read_run, write_run
 from rankserve.records.workload import WorkloadRecord
 
@@ -121,6 +122,15 @@ async def test_a_stalled_stream_does_not_slow_the_sender(server: FakeServer) -> 
         server.release()
         run = await running
     assert {result.outcome for result in run.results} == {"finished"}
+
+
+async def test_it_is_a_stage_that_tells_what_is_sent_and_what_waits(server: FakeServer) -> None:
+    lines: list[str] = []
+    with report_to(Lines(lines.append)):
+        await load(server, workload(3))
+    assert lines[0] == "load under fcfs starts, 3 requests"
+    assert lines[-1].startswith("load under fcfs: 3 requests in ")
+    assert lines[-1].endswith(", 3 sent, 0 waiting")
 
 
 async def test_failures_are_recorded_with_their_code(server: FakeServer) -> None:

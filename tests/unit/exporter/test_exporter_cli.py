@@ -5,18 +5,14 @@ from pathlib import Path
 
 import onnx
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from rankserve.cli.export import export
+from rankserve.cli.main import app
 from rankserve.cli.models import models_app
 from rankserve.records.active_pointer import read_active
 from rankserve.records.ranker_version import MODEL
 
 from .conftest import WriteRun
-
-export_app = typer.Typer()
-export_app.command()(export)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +25,21 @@ def repository(
     """Version 1, active, and version 2, damaged."""
     folder = tmp_path_factory.mktemp("cli")
     run = write_run(folder / "run", lengths)
-    arguments = [str(run), "--repository", str(folder / "models"), "--name", "tiny", "--precision", "fp32"]
+    arguments = [
+        "export",
+        str(run),
+        "--repository",
+        str(folder / "models"),
+        "--name",
+        "tiny",
+        "--precision",
+        "fp32",
+    ]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rankserve.exporter.export.export_graph", lambda model, max_length: graph)
-        first = CliRunner().invoke(export_app, [*arguments, "--json"])
-        second = CliRunner().invoke(export_app, arguments)
+        first = CliRunner().invoke(app, [*arguments, "--json"])
+        second = CliRunner().invoke(app, arguments)
 
     assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
     result = json.loads(first.stdout)
@@ -42,6 +47,8 @@ def repository(
     assert result["activated"] is True
     assert result["metrics"]["kendall_tau"] > 0.3
     assert "matches torch" in first.stderr
+    assert "Z publishing starts\n" in first.stderr
+    assert "Z publishing: done in " in first.stderr
     assert result["coverage"]["prompts"] == 160
     assert "Expected lengths: p50 covers " in second.stdout
     assert "Published tiny/2 (fp32" in second.stdout
@@ -58,7 +65,7 @@ def test_refusal_exits_1_with_the_figures(
     run = write_run(tmp_path / "run", lengths)
 
     result = CliRunner().invoke(
-        export_app, [str(run), "-r", str(tmp_path / "m"), "-n", "tiny", "--minimum-tau", "0.99"]
+        app, ["export", str(run), "-r", str(tmp_path / "m"), "-n", "tiny", "--minimum-tau", "0.99"]
     )
 
     assert result.exit_code == 1

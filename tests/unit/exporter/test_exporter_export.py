@@ -12,6 +12,7 @@ from rankserve.exporter.errors import ExportError, GateError, SourceError
 from rankserve.exporter.export import ExportSettings, export_ranker
 from rankserve.exporter.optimise import optimise
 from rankserve.exporter.probes import PROMPTS
+from rankserve.progress import Lines, report_to
 from rankserve.records.jsonl import RecordError, write_jsonl
 from rankserve.records.ranker_version import MODEL_CARD, RankerManifest, read_manifest, verify_files
 from rankserve.server.ranking.session import OnnxScorer
@@ -29,13 +30,28 @@ def test_int8_then_fp32_become_versions_1_and_2(
     run: Path, tmp_path: Path, prompts: list[str], torch_scores: np.ndarray
 ) -> None:
     lines: list[str] = []
-    int8 = export_ranker(run, _settings(tmp_path), progress=lines.append)
+    with report_to(Lines(lines.append)):
+        int8 = export_ranker(run, _settings(tmp_path))
     fp32 = export_ranker(run, _settings(tmp_path, precision="fp32", activate=True))
 
     assert (int8.manifest.version, fp32.manifest.version) == (1, 2)
     assert (int8.activated, fp32.activated) == (True, True)
-    assert len(lines) == 4
-    assert lines[-1].startswith("Calibration: p50 covers ")
+    begun = [line.split(" starts")[0] for line in lines if " starts" in line]
+    assert begun == [
+        "reading validation prompts",
+        "tracing the graph",
+        "comparing the graph with torch",
+        "scoring validation prompts in fp32",
+        "quantising to int8",
+        "comparing the graph with torch",
+        "measuring activations",
+        "scoring validation prompts in int8",
+        "checking what batch mates do to scores",
+        "calibrating expected lengths",
+        "publishing",
+    ]
+    assert {line.split(":")[0] for line in lines if " in " in line} >= set(begun)
+    assert any(line.startswith("Calibration: p50 covers ") for line in lines)
     for published in (int8, fp32):
         verify_files(published.folder, read_manifest(published.folder))
     _check_manifest(int8.manifest)
@@ -109,7 +125,8 @@ def test_graph_optimisation_is_gated_recorded_and_served(
     """OPT has no patterns to fuse: a level that did nothing, or less than its name says, is not recorded."""
     lines: list[str] = []
     settings = _settings(tmp_path, precision=precision, optimize=level)
-    published = export_ranker(run, settings, progress=lines.append)
+    with report_to(Lines(lines.append)):
+        published = export_ranker(run, settings)
 
     assert capsys.readouterr().out == "", "stdout is for the result of `rankserve export --json`"
     manifest = published.manifest

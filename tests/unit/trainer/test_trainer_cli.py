@@ -3,18 +3,13 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from rankserve.cli.evaluate import evaluate
+from rankserve.cli.main import app
 from rankserve.cli.train import train
 from rankserve.records.jsonl import write_jsonl
 from rankserve.trainer.recipes import recipe_names
 from rankserve.trainer.synthetic import generate
-
-app = typer.Typer()
-app.command()(train)
-app.command()(evaluate)
 
 CONFIG = """
 name = "tiny"
@@ -54,7 +49,13 @@ def test_train_then_evaluate(config: Path, tmp_path: Path) -> None:
     document = json.loads(trained.stdout)
     assert document["run"] == run
     assert document["training"]["prompts"] < 250
-    assert "validation tau" in trained.stderr
+    lines = trained.stderr.splitlines()
+    for stage in ("reading mine", "tokenising mine", "training", "validating", "scoring test prompts"):
+        assert any(f"Z {stage}" in line and " starts" in line for line in lines), trained.stderr
+        assert any(f"Z {stage}" in line and "prompts in" in line for line in lines), trained.stderr
+    assert any("validation tau" in line and "loss" in line for line in lines)
+    assert "\r" not in trained.stderr
+    assert "\x1b" not in trained.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == 5
 
     again = runner.invoke(app, ["train", "--config", str(config), "--output", run])
@@ -67,6 +68,7 @@ def test_train_then_evaluate(config: Path, tmp_path: Path) -> None:
     figures = json.loads(judged.stdout)
     assert figures["trained_on"] == document["training"]["prompts"]
     assert figures["prompts"] + figures["trained_on"] == 250
+    assert "scoring: " in judged.stderr
     told = runner.invoke(app, ["evaluate", run, "--data", data])
     assert "ceiling" in told.stdout
     assert "left out" in told.stderr

@@ -123,14 +123,14 @@ def test_a_student_learns_the_teachers_order_and_no_lengths_of_auxiliary_sources
     torch.set_num_threads(1)
     own = write_prompts(tmp_path / "own.jsonl", "topic")
     misleading = write_prompts(tmp_path / "misleading.jsonl", "matter", inverted=True)
-    train(config_of(tmp_path, "teacher", {"own": own}), tmp_path / "teacher", progress=lambda _: None)
+    train(config_of(tmp_path, "teacher", {"own": own}), tmp_path / "teacher")
     student = config_of(
         tmp_path,
         "student",
         {"own": own, "misleading": misleading},
         distillation={"teachers": ["teacher"], "weight": 1.0},
     )
-    metrics = train(student, tmp_path / "student", progress=lambda _: None)
+    metrics = train(student, tmp_path / "student")
     prompts = [record.prompt for record in read_prompts(misleading)]
     taught, learned = (TrainedRanker.load(tmp_path / run).score(prompts) for run in ("teacher", "student"))
     assert kendall_tau(learned, -taught) > 0.8
@@ -150,7 +150,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     taught = {"teachers": ["first"]}
     second = config_of(folder, "second", {"own": other}, distillation=taught, optimisation=once)
     for config in (first, second):
-        train(config, folder / config.name, baselines=False, progress=lambda _: None)
+        train(config, folder / config.name, baselines=False)
     return folder
 
 
@@ -171,7 +171,7 @@ def test_a_teacher_that_saw_held_out_prompts_itself_or_by_its_own_is_refused(
         distillation={"teachers": [teacher]},
     )
     with pytest.raises(DataError, match=r"the teacher .* was trained on .* give their lengths away"):
-        train(student, tmp_path / "student", progress=lambda _: None)
+        train(student, tmp_path / "student")
     assert not (tmp_path / "student").exists(), "a mistake in the config must not claim the folder"
 
 
@@ -184,7 +184,7 @@ def test_a_backbone_that_saw_held_out_prompts_is_refused(chain: Path, tmp_path: 
         model={"backbone": "./first/model", "max_length": 32},
     )
     with pytest.raises(DataError, match=r"the backbone .* was trained on .* give their lengths away"):
-        train(config, tmp_path / "run", progress=lambda _: None)
+        train(config, tmp_path / "run")
 
 
 def test_a_teacher_of_unknown_training_is_refused(chain: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_teacher_of_unknown_training_is_refused(chain: Path, tmp_path: Path) -
     teachers = {"teachers": [str(tmp_path / "elsewhere")]}
     config = config_of(chain, "student", {"own": chain / "own.jsonl"}, distillation=teachers)
     with pytest.raises(RankerModelError, match="no finished run"):
-        train(config, tmp_path / "run", progress=lambda _: None)
+        train(config, tmp_path / "run")
 
 
 def test_heads_for_lengths_that_are_not_read_are_refused(tmp_path: Path) -> None:

@@ -76,7 +76,6 @@ def a_trainer(folder: Path, lists: ListDataset, dropout: float = 0.0, **settings
         [validation],
         1,
         LOSS,
-        lambda _: None,
         processes=Processes(),
     )
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, OPTConfig, OPTForCausalLM
 
+from rankserve.progress import Lines, report_to
 from rankserve.records.jsonl import write_jsonl
 from rankserve.trainer.config import PretrainingConfig, TrainConfig, parse_config
 from rankserve.trainer.data.lists import RankedPrompt
@@ -49,7 +50,8 @@ def pretrained(**changes: Any) -> tuple[RankerModel, list[str]]:
     model, lines = tiny_opt(), list[str]()
     config = PretrainingConfig(epochs=60, learning_rate=1e-2)
     options: dict[str, Any] = {"pad_token_id": 1, "max_tokens": 96, "bf16": False, "seed": 0}
-    pretrain(model, [COUNTING], config, progress=lines.append, **{**options, **changes})
+    with report_to(Lines(lines.append)):
+        pretrain(model, [COUNTING], config, **{**options, **changes})
     return model, lines
 
 
@@ -86,7 +88,6 @@ def test_only_an_opt_reads_from_left_to_right() -> None:
             max_tokens=64,
             bf16=False,
             seed=0,
-            progress=lambda _: None,
         )
 
 
@@ -122,18 +123,21 @@ def test_a_run_that_is_interrupted_after_it_ends_like_one_that_was_not(tmp_path:
     torch.set_num_threads(1)
     config = run_config(tmp_path)
     lines: list[str] = []
-    whole = train(config, tmp_path / "whole", progress=lines.append, baselines=False)
-    assert any(line.startswith("pretrained on 2 x") for line in lines)
+    with report_to(Lines(lines.append)):
+        whole = train(config, tmp_path / "whole", baselines=False)
+    seen = 2 * whole["training"]["prompts"]
+    assert any(line.startswith(f"pretraining: {seen} prompts in") for line in lines)
 
     def interrupt(line: str) -> None:
-        if line.startswith("epoch"):
+        if line.startswith("validating:"):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "parts", progress=interrupt, baselines=False)
+    with report_to(Lines(interrupt)), pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "parts", baselines=False)
     lines.clear()
-    resumed = train(config, tmp_path / "parts", resume=True, progress=lines.append, baselines=False)
-    assert not any(line.startswith("pretrained") for line in lines)
+    with report_to(Lines(lines.append)):
+        resumed = train(config, tmp_path / "parts", resume=True, baselines=False)
+    assert not any(line.startswith("pretraining") for line in lines)
     assert resumed["test"] == whole["test"]
     first, second = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("whole", "parts"))
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -20,15 +20,11 @@ def config_for(folder: Path) -> TrainConfig:
     return parse_config({"name": "tiny", "sources": [source]}, origin=folder / "tiny.toml")
 
 
-def silent(_: str) -> None:
-    pass
-
-
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_folder_of_ones_own_data_is_left_alone(tmp_path: Path, resume: bool) -> None:
     config = config_for(tmp_path)
     with pytest.raises(RunError, match="replace what it has in data"):
-        train(config, tmp_path, resume=resume, progress=silent)
+        train(config, tmp_path, resume=resume)
     assert (tmp_path / "data" / "lengths.jsonl").is_file(), "the folder is called as the run's own"
 
 
@@ -36,7 +32,7 @@ def test_a_models_folder_is_no_run(tmp_path: Path) -> None:
     config = config_for(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "opt"}))
     with pytest.raises(RunError, match="not of a run"):
-        train(config, tmp_path, resume=True, progress=silent)
+        train(config, tmp_path, resume=True)
 
 
 def test_what_a_killed_run_left_before_it_claimed_the_folder_is_taken_over(tmp_path: Path) -> None:
@@ -60,7 +56,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     (folder.checkpoints.path / "checkpoint-10").mkdir(parents=True)
     folder.begin(config, "")
     with folder.held(), pytest.raises(RunError, match="another process trains"):
-        train(config, folder.path, resume=True, progress=silent)
+        train(config, folder.path, resume=True)
     assert (folder.checkpoints.path / "checkpoint-10").is_dir(), "which the other may be writing"
     with folder.held():
         pass

@@ -3,22 +3,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rankserve.progress import stage
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
 from rankserve.trainer.data.arrow_store import BATCH_ROWS
 from rankserve.trainer.data.lists import RankedPrompt
 from rankserve.trainer.data.prompt_store import StoredPrompts, write_prompts
 from rankserve.trainer.data.token_store import TokenisedPrompts, write_tokens
-from rankserve.trainer.progress import Counter
 
 RECORDS = [
     PromptRecord(f"r{i}", f"say {i}", tuple(range(1, 2 + i % 3)), censored=(i % 2 == 0,) * (1 + i % 3))
     for i in range(BATCH_ROWS + 10)
 ]
-
-
-def silent_counter() -> Counter:
-    return Counter(lambda _: None, "counting")
 
 
 def test_stored_prompts_are_those_asked_for(tmp_path: Path) -> None:
@@ -36,7 +32,9 @@ def test_stored_prompts_are_those_asked_for(tmp_path: Path) -> None:
 
 def test_tokens_lengths_and_censoring_come_back(tmp_path: Path) -> None:
     tokenizer = train_tokenizer([record.prompt for record in RECORDS], 300)
-    write_tokens(tmp_path / "t.arrow", RECORDS, tokenizer, 6, silent_counter())
+    with stage("tokenising", len(RECORDS), "prompts") as tokenising:
+        write_tokens(tmp_path / "t.arrow", RECORDS, tokenizer, 6, tokenising)
+    assert tokenising.done == len(RECORDS)
     tokens = TokenisedPrompts(tmp_path / "t.arrow")
     assert len(tokens) == len(RECORDS)
     for i in (0, 1, BATCH_ROWS - 1, BATCH_ROWS, len(RECORDS) - 1):
@@ -45,12 +43,3 @@ def test_tokens_lengths_and_censoring_come_back(tmp_path: Path) -> None:
         assert tokens[i] == RankedPrompt(expected, record.output_lengths, record.censored)
     with pytest.raises(IndexError):
         tokens[len(RECORDS)]
-
-
-def test_a_count_is_reported_now_and_then() -> None:
-    now, lines = [0.0], list[str]()
-    counter = Counter(lines.append, "reading x", 5000, every_s=10, clock=lambda: now[0])
-    for second in range(25):
-        now[0] = second
-        counter.add(100)
-    assert lines == ["reading x: 1,100 of 5,000 prompts", "reading x: 2,100 of 5,000 prompts"]

@@ -4,7 +4,6 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, OPTConfig, OPTForCausalLM
 
+from rankserve.progress import Lines, report_to
 from rankserve.records.jsonl import write_jsonl
 from rankserve.records.prompts import known_as, prompt_id, read_prompts
 from rankserve.trainer.backbones.tokenizers import train_tokenizer
@@ -68,15 +68,12 @@ def tiny_config(data: Path, **changes: Any) -> TrainConfig:
     return parse_config(document, origin=Path("tiny.toml"))
 
 
-def silent(_: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[str]]:
     torch.set_num_threads(1)
     folder, lines = tmp_path_factory.mktemp("runs") / "tiny", list[str]()
-    return folder, train(tiny_config(data), folder, progress=lines.append), lines
+    with report_to(Lines(lines.append)):
+        return folder, train(tiny_config(data), folder), lines
 
 
 def test_figures_are_scored_where_the_ranker_was_trained(
@@ -96,12 +93,12 @@ def test_figures_are_scored_where_the_ranker_was_trained(
     monkeypatch.setattr(run, "score_encoded", scored)
     monkeypatch.setattr(RankerModel, "cpu", moved)
     config = tiny_config(data, optimisation={"epochs": 1})
-    train(config, tmp_path / "run", baselines=False, progress=silent)
+    train(config, tmp_path / "run", baselines=False)
     assert steps == ["scored", "scored", "moved"]
 
 
 def losses(lines: list[str]) -> list[float]:
-    return [float(line.split("loss ")[1].split(",")[0]) for line in lines if "loss " in line]
+    return [float(line.split("loss ")[1].split(",")[0]) for line in lines if line.startswith("validating:")]
 
 
 def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
@@ -176,28 +173,30 @@ def test_others_can_load_the_model(finished: tuple[Path, dict[str, Any], list[st
         )
 
 
-def interrupt_at(line: int) -> Callable[[str], None]:
+def interrupt_at(beginning: str, times: int = 1) -> Lines:
+    """Ctrl-C at the so many-th line that begins like this."""
     seen = 0
 
-    def progress(_: str) -> None:
+    def write(line: str) -> None:
         nonlocal seen
-        seen += 1
-        if seen == line:
+        seen += line.startswith(beginning)
+        if seen == times:
+            seen += 1
             raise KeyboardInterrupt
 
-    return progress
+    return Lines(write)
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     finished: tuple[Path, dict[str, Any], list[str]], tmp_path: Path, data: Path
 ) -> None:
     folder, metrics, _ = finished
-    for line in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_config(data), tmp_path / "run", resume=line > 1, progress=interrupt_at(line))
+    for resume, interrupts in ((False, interrupt_at("tokenising")), (True, interrupt_at("validating:", 3))):
+        with report_to(interrupts), pytest.raises(KeyboardInterrupt):
+            train(tiny_config(data), tmp_path / "run", resume=resume)
     assert RunFolder(tmp_path / "run").checkpoints.last() is not None
     assert not RunFolder(tmp_path / "run").is_complete
-    resumed = train(tiny_config(data), tmp_path / "run", resume=True, progress=silent)
+    resumed = train(tiny_config(data), tmp_path / "run", resume=True)
     expected = load_file(folder / "model" / "model.safetensors")
     found = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -211,11 +210,12 @@ def test_a_folder_with_a_run_is_not_overwritten(
 ) -> None:
     folder, metrics, _ = finished
     with pytest.raises(RunError, match="--resume"):
-        train(tiny_config(data), folder, progress=silent)
+        train(tiny_config(data), folder)
     with pytest.raises(RunError, match="optimisation"):
-        train(tiny_config(data, optimisation={"epochs": 4}), folder, resume=True, progress=silent)
+        train(tiny_config(data, optimisation={"epochs": 4}), folder, resume=True)
     lines: list[str] = []
-    assert train(tiny_config(data), folder, resume=True, progress=lines.append) == metrics
+    with report_to(Lines(lines.append)):
+        assert train(tiny_config(data), folder, resume=True) == metrics
     assert lines == [f"{folder} is complete already"]
 
 
@@ -233,7 +233,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
     folder.begin(config, data_digest(folder.data))
     write(extra=1)
     with pytest.raises(RunError, match="data changed"):
-        train(config, tmp_path / "run", resume=True, progress=silent)
+        train(config, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("shape", ["125m", "350m"])
@@ -260,7 +260,8 @@ def test_an_opt_checkpoint_of_either_shape_is_fine_tuned(shape: str, tmp_path: P
         loss={"label": "sample", "bucket_tokens": 10},
         optimisation={"epochs": 2, "learning_rate": 3e-3},
     )
-    train(config, tmp_path / "run", progress=lines.append)
+    with report_to(Lines(lines.append)):
+        train(config, tmp_path / "run")
     assert losses(lines)[-1] < losses(lines)[0]
     saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert saved["architectures"] == ["OPTForSequenceClassification"]
@@ -273,7 +274,7 @@ def test_a_backbone_too_short_for_max_length_is_refused(
 ) -> None:
     config = tiny_config(data, model={"backbone": str(finished[0] / "model"), "mini": None, "max_length": 64})
     with pytest.raises(RankerModelError, match="max_length is 64"):
-        train(config, tmp_path / "run", progress=silent)
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists(), "a mistake in the config must not claim the folder"
 
 

@@ -1,6 +1,7 @@
 """A ranker that was trained before: to evaluate it, or to learn from it."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from rankserve.progress import Stage, stage
 from rankserve.trainer.backbones.tokenizers import load_tokenizer
 from rankserve.trainer.batches import encode
 from rankserve.trainer.model import RankerModel, RankerModelError
@@ -53,7 +55,8 @@ class TrainedRanker:
         tokenizer.truncation_side = settings.get("truncation_side", tokenizer.truncation_side)
         return cls(model, tokenizer, int(settings.get("max_length", longest)), trained_on)
 
-    def score(self, prompts: Sequence[str]) -> NDArray[np.float32]:
-        """Scores [prompts]; higher = shorter answer expected."""
+    def score(self, prompts: Sequence[str], scoring: Stage | None = None) -> NDArray[np.float32]:
+        """Scores [prompts]; higher = shorter answer expected. Part of ``scoring``, or a stage itself."""
         rows = encode(self.tokenizer, prompts, self.max_length)
-        return score_encoded(self.model, rows, self.tokenizer.pad_token_id)
+        with nullcontext(scoring) if scoring else stage("scoring", len(rows), "prompts") as counted:
+            return score_encoded(self.model, rows, self.tokenizer.pad_token_id, scoring=counted)

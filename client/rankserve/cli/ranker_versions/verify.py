@@ -17,6 +17,7 @@ from rankserve.cli.ranker_versions.options import (
     tell_active_is_gone,
     text,
 )
+from rankserve.progress import track
 from rankserve.records.active_pointer import Reference, read_active
 from rankserve.records.ranker_version import RankerVersionError, ranker_names, version_numbers
 
@@ -61,7 +62,7 @@ def verify(
                 f"{repository} holds no ranker version; `rankserve export` publishes one"
             )
         results = []
-        for reference in references:
+        for reference in track(references, "verifying", "versions"):
             try:
                 verified = verify_version(_folder(repository, reference), provider=provider)
             except RankerVersionError as error:

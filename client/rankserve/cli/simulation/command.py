@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rankserve.cli.arrival_options import drawn_arrivals
 from rankserve.cli.simulation.figures import RunFigures
-from rankserve.cli.simulation.progress import ProgressLine
 from rankserve.cli.simulation.requests import SeededRequests, draw_requests
 from rankserve.cli.simulation.results import SimulatedRun
 from rankserve.cli.simulation.runs import Simulation, run_all
@@ -19,6 +18,7 @@ from rankserve.cli.synthetic import synthetic_workload
 from rankserve.client.evaluation import ColumnarRun, compare, evaluate
 from rankserve.client.evaluation.content import BASELINE_POLICY
 from rankserve.client.load import Recorded
+from rankserve.progress import Stage, stage
 from rankserve.records.workload import read_workload
 from rankserve.server.compiled import COMPILED
 from rankserve.server.engines.contract import EngineSettings
@@ -111,19 +111,19 @@ class Figures:
     wall_s: float
 
 
-def run_command(options: SimulateOptions, say: Callable[[str], None], progress: ProgressLine) -> Figures:
+def run_command(options: SimulateOptions, say: Callable[[str], None]) -> Figures:
     """Does all that the command does but for printing the figures.
 
     Args:
         options: of the command.
         say: told what a user should know of.
-        progress: shown how far it is.
 
     Raises:
         UsageError, ValueError: options that cannot be; RecordError and RankerVersionError are ValueErrors.
         OSError: a file cannot be read or written.
     """
-    workload, name = _workload(options)
+    with stage("reading the workload"):
+        workload, name = _workload(options)
     profile = _profile(options)
     names = options.policy or list(dict.fromkeys(("fcfs", _server_default(), "sjf")))
     scored = bool(len(workload.prompts)) or options.score_tau is not None
@@ -133,14 +133,14 @@ def run_command(options: SimulateOptions, say: Callable[[str], None], progress: 
         say(f"a trace has no prompts to score, so without {', '.join(dropped)}: --score-tau 0.5 adds scores")
     policies = tuple(_policy(policy, options) for policy in names)
     _check(options, workload, policies, scored)
-    scores = _ranker_scores(options, workload, policies, progress)
+    scores = _ranker_scores(options, workload, policies)
     if scores is not None and scores.expected_tokens is None:
         _check_calibration(options, policies, scores)
     simulation = Simulation(
         policies, profile, _settings(options), options.replicas, name, _further_settings(options)
     )
-    _announce(simulation, say, progress)
-    return _run(options, simulation, workload, scores, say, progress)
+    _announce(simulation, say)
+    return _run(options, simulation, workload, scores, say)
 
 
 def _workload(options: SimulateOptions) -> tuple[SimulationWorkload, str]:
@@ -238,22 +238,18 @@ def _ranker_scores(
     options: SimulateOptions,
     workload: SimulationWorkload,
     policies: tuple[Policy, ...],
-    progress: ProgressLine,
 ) -> Scores | None:
     """Those of a ranker, if a policy wants them."""
     wanted = options.kv_reservation == "predicted" or any(map(_needs_scores, policies))
     if options.score_tau is not None or not wanted:
         return None
-    scores = ranker_scores(
+    return ranker_scores(
         workload.prompts,
         repository=options.repository,
         name=options.ranker,
         version=options.ranker_version,
         threads=options.ranker_threads,
-        on_progress=lambda done, total: progress.show(f"scored {done:,} of {total:,} prompts"),
     )
-    progress.clear()
-    return scores
 
 
 def _check_calibration(options: SimulateOptions, policies: tuple[Policy, ...], scores: Scores) -> None:
@@ -272,7 +268,7 @@ def _check_calibration(options: SimulateOptions, policies: tuple[Policy, ...], s
         )
 
 
-def _announce(simulation: Simulation, say: Callable[[str], None], progress: ProgressLine) -> None:
+def _announce(simulation: Simulation, say: Callable[[str], None]) -> None:
     stepwise = [policy.name for policy in simulation.policies if not simulation.is_compiled(policy)]
     if not COMPILED:
         say(
@@ -287,9 +283,8 @@ def _announce(simulation: Simulation, say: Callable[[str], None], progress: Prog
             " add it to the file, or give `rankserve profile add` --swap-ms-per-token"
         )
     if len(stepwise) < len(simulation.policies):
-        progress.show("loading the compiled simulation (the first time it is compiled, for half a minute)")
-        simulation.warm_up()
-        progress.clear()
+        with stage("loading the simulation, compiled the first time for half a minute"):
+            simulation.warm_up()
 
 
 def _run(
@@ -298,7 +293,6 @@ def _run(
     workload: SimulationWorkload,
     scores: Scores | None,
     say: Callable[[str], None],
-    progress: ProgressLine,
 ) -> Figures:
     """Simulates, evaluates and writes, one run after the other."""
     told: set[str] = set()
@@ -331,7 +325,10 @@ def _run(
     # The baseline first, so that of each seed only its run is kept for the others.
     ordered = sorted(simulation.policies, key=lambda policy: policy.name != BASELINE_POLICY)
     in_order = replace(simulation, policies=tuple(ordered))
-    with closing(run_all(in_order, seeded(), progress.counting(total))) as simulated:
+    with (
+        stage("simulating", total, "requests") as simulating,
+        closing(run_all(in_order, seeded(), counting(simulating))) as simulated,
+    ):
         for run in simulated:
             columns = run.as_columns()
             is_baseline = run.header.policy == BASELINE_POLICY
@@ -346,10 +343,21 @@ def _run(
                     file=_write(options, run),
                 )
             )
-    progress.clear()
     place = {policy.name: index for index, policy in enumerate(simulation.policies)}
     runs.sort(key=lambda run: (run.header.seed, place[run.header.policy]))
     return Figures(simulation, tuple(runs), len(workload), time.perf_counter() - start_s)
+
+
+def counting(simulating: Stage) -> Callable[[int, int], None]:
+    """To be told how many of its requests each simulation has come to, in a thread of its own."""
+    arrived: dict[int, int] = {}
+
+    def report(simulation: int, count: int) -> None:
+        before = arrived.get(simulation, 0)
+        arrived[simulation] = count
+        simulating.advance(count - before)
+
+    return report
 
 
 def _refused(requests: SeededRequests, profile: Profile) -> list[str]:

@@ -1,6 +1,6 @@
 """Scores of a workload: from a ranker version, or true lengths made worse."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from rankserve.client.evaluation.columns import Integers, Numbers
 from rankserve.client.evaluation.degraded import TOLERANCE, degraded_scores
+from rankserve.progress import stage
 from rankserve.server.ranking.calibration import expected_tokens
 from rankserve.server.ranking.repository import ModelRepository, bundled_repository
 
@@ -51,7 +52,6 @@ def ranker_scores(
     name: str | None,
     version: int | None,
     threads: int,
-    on_progress: Callable[[int, int], None],
 ) -> Scores:
     """Scores of the prompts by a ranker version; one that cannot be scored gets the neutral score.
 
@@ -60,7 +60,6 @@ def ranker_scores(
         repository: folder of ranker versions; None: the bundled one.
         name, version: as in `ModelRepository.resolve`.
         threads: that the model may use.
-        on_progress: told how many prompts of how many are scored.
 
     Raises:
         RankerVersionError: no such version, or it cannot be used.
@@ -77,14 +76,15 @@ def ranker_scores(
     distinct = sorted(set(prompts), key=len)
     scores: dict[str, float] = {}
     failed = 0
-    for start in range(0, len(distinct), _CHUNK):
-        chunk = distinct[start : start + _CHUNK]
-        outcomes = score_each(scorer.score, chunk)
-        good = [outcome if isinstance(outcome, float) else None for outcome in outcomes]
-        failed += good.count(None)
-        for prompt, known in zip(chunk, good, strict=True):
-            scores[prompt] = manifest.neutral_score if known is None else known
-        on_progress(len(scores), len(distinct))
+    with stage(f"scoring with {manifest.name}/{manifest.version}", len(distinct), "prompts") as scoring:
+        for start in range(0, len(distinct), _CHUNK):
+            chunk = distinct[start : start + _CHUNK]
+            outcomes = score_each(scorer.score, chunk)
+            good = [outcome if isinstance(outcome, float) else None for outcome in outcomes]
+            failed += good.count(None)
+            for prompt, known in zip(chunk, good, strict=True):
+                scores[prompt] = manifest.neutral_score if known is None else known
+            scoring.advance(len(chunk))
     notes = (f"{failed} prompts could not be scored and got the neutral score",) if failed else ()
     score = np.array([scores[prompt] for prompt in prompts])
     reference = f"{manifest.name}/{manifest.version}"

@@ -2,7 +2,6 @@
 
 from rankserve.client.load.arrivals import Arrivals, Burst, DrawnArrivals, Gamma, OnOff, Poisson, Recorded
 from rankserve.client.load.options import LoadOptions, Progress
-from rankserve.client.load.progress import ProgressLine
 from rankserve.client.load.runner import run_load
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "OnOff",
     "Poisson",
     "Progress",
-    "ProgressLine",
     "Recorded",
     "run_load",
 ]

@@ -17,6 +17,7 @@ from rankserve.client.load.machine import describe_machine, package_versions
 from rankserve.client.load.options import LoadOptions, Progress
 from rankserve.client.load.preparation import prepare, to_request
 from rankserve.client.load.tracker import TrackedRequest, Tracker
+from rankserve.progress import Stage, stage
 from rankserve.records.results import Run, RunHeader
 from rankserve.records.workload import WorkloadRecord
 
@@ -43,7 +44,8 @@ async def run_load(
 
     Open loop: neither a slow answer nor a server slow to read delays the next request. A failed request is
     recorded with its code as the outcome; nothing that a request does makes this raise. How late the sender
-    itself was stands in the header, as ``arrivals["sender_lateness_p99_s"]``.
+    itself was stands in the header, as ``arrivals["sender_lateness_p99_s"]``. Reports a stage of
+    ``rankserve.progress``.
 
     Args:
         client: where to send.
@@ -89,6 +91,10 @@ class _LoadRun:
     async def run(self) -> Run:
         await self._client.wait_ready()
         self._stats = await self._client.stats()
+        with stage(f"load under {self._stats.policy}", len(self._tracker.requests), "requests") as load:
+            return await self._run(load)
+
+    async def _run(self, load: Stage) -> Run:
         requests = [
             to_request(request_id, tracked.record, self._options)
             for request_id, tracked in self._tracker.requests.items()
@@ -101,13 +107,13 @@ class _LoadRun:
             started_at = datetime.now(UTC)
             self._start = self._loop.time()
             async with asyncio.TaskGroup() as group:
-                work = [self._send(requests, lanes), self._watch_queue(), self._expire()]
+                work = [self._send(requests, lanes), self._watch_queue(load), self._expire()]
                 work += [lane.write() for lane in lanes] + [lane.read() for lane in lanes]
                 tasks = [group.create_task(task) for task in work]
                 await self._wait_for_all()
                 for task in tasks:
                     task.cancel()
-        await self._look_at_queue()
+        await self._look_at_queue(load)
         return Run(self._header(started_at), tuple(t.result() for t in self._tracker.requests.values()))
 
     def _submit(self) -> Stream:
@@ -126,27 +132,32 @@ class _LoadRun:
         for lane in lanes:
             lane.done_sending()
 
-    async def _watch_queue(self) -> None:
+    async def _watch_queue(self, load: Stage) -> None:
         while True:
-            await self._look_at_queue()
+            await self._look_at_queue(load)
             await asyncio.sleep(self._options.stats_interval_s)
 
-    async def _look_at_queue(self) -> None:
+    async def _look_at_queue(self, load: Stage) -> None:
         try:
             self._stats = await self._client.stats()
         except RankServeError as error:
             log.warning("no queue depth at %.1f s: %s", self._now(), error)
             return
         self._queue_depth.append((round(self._now(), 4), self._stats.waiting))
+        tracker, failed = self._tracker, self._tracker.failed
+        load.reach(
+            tracker.finished + failed,
+            f"{tracker.sent:,} sent, {self._stats.waiting:,} waiting"
+            + (f", {failed:,} failed" if failed else ""),
+        )
         if self._on_progress is not None:
-            tracker = self._tracker
             self._on_progress(
                 Progress(
                     elapsed_s=self._now(),
                     total=len(tracker.requests),
                     sent=tracker.sent,
                     finished=tracker.finished,
-                    failed=tracker.failed,
+                    failed=failed,
                     waiting=self._stats.waiting,
                 )
             )

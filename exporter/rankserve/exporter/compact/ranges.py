@@ -9,6 +9,7 @@ from rankserve.exporter.compact.builder import GraphBuilder
 from rankserve.exporter.compact.transformer import Array
 from rankserve.exporter.session import open_session
 from rankserve.exporter.tokenization import Tokens, pad
+from rankserve.progress import track
 
 # More change the ranges by less than the headroom.
 _MAX_PROMPTS = 512
@@ -46,10 +47,10 @@ def measure_ranges(
     """
     session = open_session(graph.model(also=dict.fromkeys(sites.values(), 2)))
     names = list(sites.values())
-    drawn = np.random.default_rng(seed).permutation(len(rows))[:_MAX_PROMPTS]
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:_MAX_PROMPTS].tolist()
     low: list[Array] = []
     high: list[Array] = []
-    for number in drawn:
+    for number in track(drawn, "measuring activations", "prompts"):
         # One prompt at a time: what happens at padding must not count.
         input_ids, attention_mask = pad([rows[number]], 0)
         values = session.run(names, {"input_ids": input_ids, "attention_mask": attention_mask})

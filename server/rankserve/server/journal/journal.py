@@ -11,6 +11,7 @@ import structlog
 from rankserve.server.journal.codec import encode_outcome
 from rankserve.server.journal.store import Batch, JournalStore
 from rankserve.server.requests import LiveRequest
+from rankserve.server.slices import in_slices
 
 log = structlog.get_logger(__name__)
 
@@ -129,12 +130,13 @@ class SqliteJournal:
             acts, self._acts = self._acts, []
             if not await self._write(batch):
                 return
-            for act in acts:
-                try:
-                    act()
-                except Exception:
-                    # Of one request; the others must not wait forever for it.
-                    log.exception("journal_act_failed")
+            async for some in in_slices(acts):
+                for act in some:
+                    try:
+                        act()
+                    except Exception:
+                        # Of one request; the others must not wait forever for it.
+                        log.exception("journal_act_failed")
             if self._closing and not self._wake.is_set():
                 return
 

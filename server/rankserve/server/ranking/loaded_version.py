@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rankserve.records.ranker_version import RankerManifest
 from rankserve.server.ranking.calibration import expected_tokens
 from rankserve.server.ranking.errors import ScoringError
-from rankserve.server.ranking.micro_batcher import MicroBatcher
+from rankserve.server.ranking.micro_batcher import MicroBatcher, Waiter
 from rankserve.server.ranking.worker import Outcome, ScoreFunction
 
 
@@ -58,13 +58,9 @@ class LoadedVersion:
         self.reference = f"{manifest.name}/{manifest.version}"
         self._batcher = MicroBatcher(score, max_batch=max_batch, timeout_ms=timeout_ms)
 
-    async def score(self, text: str) -> PromptScore:
-        """Scores one prompt, batched with others that arrive meanwhile.
-
-        Raises:
-            ScoringError: scoring failed, is late or was refused.
-        """
-        return self._prompt_score(await self._batcher.score(text), self.reference)
+    def submit(self, text: str) -> Waiter:
+        """Asks for the score of one prompt, batched with others that arrive meanwhile; see `MicroBatcher`."""
+        return self._batcher.submit(text)
 
     async def score_many(self, texts: Sequence[str]) -> list[PromptScore]:
         """Scores many prompts, without the timeout of single ones and without starving those.
@@ -74,7 +70,13 @@ class LoadedVersion:
         Raises:
             ScoringError: the model hangs, or the version is closed.
         """
-        return [self._from_outcome(outcome) for outcome in await self._batcher.score_many(texts)]
+        return [self.read(outcome) for outcome in await self._batcher.score_many(texts)]
+
+    def read(self, outcome: Outcome) -> PromptScore:
+        """What an outcome of its model says of the prompt; the neutral score if that failed."""
+        if isinstance(outcome, ScoringError):
+            return self.neutral()
+        return self._prompt_score(outcome, self.reference)
 
     def neutral(self) -> PromptScore:
         """What a prompt gets that could not be scored: the median score, and no version."""
@@ -83,11 +85,6 @@ class LoadedVersion:
     async def aclose(self) -> None:
         """Refuses new prompts and releases the model once those being scored are done."""
         await self._batcher.aclose()
-
-    def _from_outcome(self, outcome: Outcome) -> PromptScore:
-        if isinstance(outcome, ScoringError):
-            return self.neutral()
-        return self._prompt_score(outcome, self.reference)
 
     def _prompt_score(self, score: float, ranker_version: str) -> PromptScore:
         if self.manifest.calibration is None:

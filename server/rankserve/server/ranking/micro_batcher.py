@@ -49,6 +49,8 @@ class MicroBatcher:
         self._max_pending = max_pending
         self._bulk_patience_s = bulk_patience_s
         self._singles: OrderedDict[Waiter, str] = OrderedDict()
+        self._deadlines: deque[tuple[float, Waiter]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._chunks: deque[list[tuple[Waiter, str]]] = deque()
         self._running: list[Waiter] = []
         self._busy_since: float | None = None
@@ -56,34 +58,33 @@ class MicroBatcher:
         self._start_scheduled = False
         self._bulk_is_next = False
         self._seconds_per_prompt = FIRST_GUESS_S_PER_PROMPT
+        # Of `score_many`.
         self._callers = 0
-        self._no_callers = asyncio.Event()
-        self._no_callers.set()
+        self._went_on = asyncio.Event()
         self._closing = False
 
-    async def score(self, text: str) -> float:
-        """Score of one prompt.
+    def submit(self, text: str) -> Waiter:
+        """Asks for the score of one prompt. Cancel what it returns if nobody needs it any more.
 
-        Raises:
-            ScoringError: scoring failed, is late, or is refused because the thread hangs, too many prompts
-                wait, or the batcher is closed.
+        The outcome is a `ScoringError` if scoring failed or is late, and at once if it is refused because the
+        thread hangs, too many prompts wait, or the batcher is closed.
         """
-        with self._caller():
-            if self._hangs():
-                raise ScoringError("the ranker hangs", FailureKind.STUCK)
-            if len(self._singles) >= self._max_pending:
-                raise ScoringError("too many prompts wait for a score", FailureKind.OVERLOADED)
-            waiter: Waiter = asyncio.get_running_loop().create_future()
-            self._singles[waiter] = text
-            self._start_soon()
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    outcome = await waiter
-            except TimeoutError:
-                late = f"no score within {self._timeout_s * 1000:g} ms"
-                raise ScoringError(late, FailureKind.LATE) from None
-            finally:
-                self._singles.pop(waiter, None)
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        refusal = self._refusal(loop.time())
+        if refusal is not None:
+            waiter.set_result(refusal)
+            return waiter
+        self._singles[waiter] = text
+        self._deadlines.append((loop.time() + self._timeout_s, waiter))
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadlines[0][0], self._expire)
+        self._start_soon()
+        return waiter
+
+    async def score(self, text: str) -> float:
+        """Score of one prompt. Raises ScoringError, see `submit`."""
+        outcome = await self.submit(text)
         if isinstance(outcome, ScoringError):
             raise outcome
         return outcome
@@ -115,10 +116,11 @@ class MicroBatcher:
         """Refuses new prompts, lets those that wait finish and ends the thread; waits for no hung one."""
         self._closing = True
         try:
-            while self._callers:
-                if self._hangs():
+            while self._callers or any(not waiter.done() for waiter in (*self._running, *self._singles)):
+                if self._hangs(asyncio.get_running_loop().time()):
                     self._fail_all(ScoringError("the ranker hangs", FailureKind.STUCK))
-                await _wait_for(self._no_callers, self._timeout_s)
+                self._went_on.clear()
+                await _wait_for(self._went_on, self._timeout_s)
         finally:
             if self._thread is not None:
                 self._thread.stop()
@@ -130,17 +132,40 @@ class MicroBatcher:
         if self._closing:
             raise ScoringError("the ranker version is closed", FailureKind.CLOSED)
         self._callers += 1
-        self._no_callers.clear()
         try:
             yield
         finally:
             self._callers -= 1
-            if not self._callers:
-                self._no_callers.set()
+            self._went_on.set()
 
-    def _hangs(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        return self._busy_since is not None and now - self._busy_since > self._timeout_s
+    def _refusal(self, now_s: float) -> ScoringError | None:
+        """Why no single prompt is taken in."""
+        if self._closing:
+            return ScoringError("the ranker version is closed", FailureKind.CLOSED)
+        if self._hangs(now_s):
+            return ScoringError("the ranker hangs", FailureKind.STUCK)
+        if len(self._singles) >= self._max_pending:
+            self._singles = OrderedDict((w, text) for w, text in self._singles.items() if not w.done())
+            if len(self._singles) >= self._max_pending:
+                return ScoringError("too many prompts wait for a score", FailureKind.OVERLOADED)
+        return None
+
+    def _hangs(self, now_s: float) -> bool:
+        return self._busy_since is not None and now_s - self._busy_since > self._timeout_s
+
+    def _expire(self) -> None:
+        """All have the same time, so those that came first are late first."""
+        loop = asyncio.get_running_loop()
+        while self._deadlines:
+            deadline_s, waiter = self._deadlines[0]
+            if not waiter.done():
+                if deadline_s > loop.time():
+                    break
+                late = f"no score within {self._timeout_s * 1000:g} ms"
+                waiter.set_result(ScoringError(late, FailureKind.LATE))
+                self._singles.pop(waiter, None)
+            self._deadlines.popleft()
+        self._timer = loop.call_at(self._deadlines[0][0], self._expire) if self._deadlines else None
 
     def _batch_size(self) -> int:
         return max(1, min(self._max_batch, int(self._batch_target_s / self._seconds_per_prompt)))
@@ -192,6 +217,9 @@ class MicroBatcher:
             if not waiter.done():
                 waiter.set_result(outcome)
         self._running = []
+        while self._deadlines and self._deadlines[0][1].done():
+            self._deadlines.popleft()
+        self._went_on.set()
         self._start_soon()
 
     def _fail_all(self, error: ScoringError) -> None:

@@ -14,6 +14,7 @@ from rankserve.server.ranking.loaded_version import LoadedVersion, PromptScore
 from rankserve.server.ranking.probes import check_probes
 from rankserve.server.ranking.repository import ModelRepository
 from rankserve.server.ranking.throttled_log import ThrottledLog
+from rankserve.server.ranking.worker import Outcome
 
 if TYPE_CHECKING:
     from rankserve.records.ranker_version import RankerManifest
@@ -134,33 +135,10 @@ class Ranker:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         if move_pointer:
-            await self._move_pointer()
+            await self.move_pointer()
 
-    async def score(self, text: str) -> PromptScore:
-        """Scores a prompt with the active version. A ranker that fails or is late gives the neutral score."""
-        active = self.active
-        if active is None:
-            return PromptScore(0.0, "", None, None)
-        try:
-            score = await active.score(text)
-            self.trouble = ""
-            return score
-        except ScoringError as error:
-            self.neutral_total += 1
-            self.trouble = str(error)
-            self._log.warning(
-                "prompt_scored_neutral", kind=error.kind, version=active.reference, reason=str(error)
-            )
-            return active.neutral()
-
-    async def aclose(self) -> None:
-        """Closes every version once its prompts are scored; new prompts get the neutral score."""
-        for loaded in (self.active, self.ready):
-            if loaded is not None:
-                await loaded.aclose()
-        await asyncio.gather(*self._closing)
-
-    async def _move_pointer(self) -> None:
+    async def move_pointer(self) -> None:
+        """Makes the repository's pointer follow the active version; see `activate`."""
         async with self._pointer_lock:
             # Read within the lock: of two activations at once, the one that won in memory must win on disk.
             active = self.active
@@ -171,6 +149,31 @@ class Ranker:
                 await asyncio.to_thread(self.repository.set_active, manifest.name, manifest.version)
             except (OSError, RankerVersionError) as error:
                 log.warning("ranker_pointer_not_moved", version=active.reference, reason=str(error))
+
+    async def score(self, text: str) -> PromptScore:
+        """Scores a prompt with the active version. A ranker that fails or is late gives the neutral score."""
+        active = self.active
+        if active is None:
+            return PromptScore(0.0, "", None, None)
+        return self.read(active, await active.submit(text))
+
+    def read(self, version: LoadedVersion, outcome: Outcome) -> PromptScore:
+        """What a version's outcome says of a prompt; takes note of failures."""
+        self.trouble = ""
+        if isinstance(outcome, ScoringError):
+            self.neutral_total += 1
+            self.trouble = str(outcome)
+            self._log.warning(
+                "prompt_scored_neutral", kind=outcome.kind, version=version.reference, reason=self.trouble
+            )
+        return version.read(outcome)
+
+    async def aclose(self) -> None:
+        """Closes every version once its prompts are scored; new prompts get the neutral score."""
+        for loaded in (self.active, self.ready):
+            if loaded is not None:
+                await loaded.aclose()
+        await asyncio.gather(*self._closing)
 
     def _load(
         self, name: str | None, version: int | None, allow_other_scores: bool

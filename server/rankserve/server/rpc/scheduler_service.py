@@ -17,6 +17,7 @@ from rankserve.server.rpc.request_ids import bind_id
 from rankserve.server.rpc.stats import StatsSource
 from rankserve.server.rpc.validation import to_spec
 from rankserve.server.settings import ServerSettings
+from rankserve.server.slices import in_slices
 from rankserve.v1 import scheduler_pb2 as pb
 from rankserve.v1.scheduler_pb2_grpc import SchedulerServiceServicer
 
@@ -147,8 +148,9 @@ class SchedulerService(SchedulerServiceServicer):
             async for message in messages:
                 if message.HasField("request"):
                     self._submit_or_refuse(message.request, stream)
-                for request in message.requests:
-                    self._submit_or_refuse(request, stream)
+                async for some in in_slices(message.requests):
+                    for request in some:
+                        self._submit_or_refuse(request, stream)
                 await stream.room()
         except Exception:
             stream.break_off()

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -23,6 +24,7 @@ _MAX_STOP_BYTES = 256
 _MAX_CHAT_MESSAGES = 1024
 # A week: longer deadlines are mistakes in the unit.
 _MAX_DEADLINE_MS = 7 * 24 * 3600 * 1000
+_DEFAULT = Sampling()
 
 
 def to_spec(
@@ -41,28 +43,32 @@ def to_spec(
     """
     if not _ID.fullmatch(message.id):
         raise InvalidRequest("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-    if len(message.chat.messages) > _MAX_CHAT_MESSAGES:
-        raise InvalidRequest("chat.messages", f"must be at most {_MAX_CHAT_MESSAGES}")
-    size = len(message.prompt.encode())
-    size += sum(len(m.role.encode()) + len(m.content.encode()) for m in message.chat.messages)
-    if size > max_prompt_bytes:
-        raise InvalidRequest("prompt", f"is {size} bytes long, the limit is {max_prompt_bytes}")
+    # A field of a message is made anew each time it is read.
+    text = message.prompt
+    size = _utf8_size(text)
     prompt: Prompt
     if message.HasField("chat"):
+        size += _chat_size(message.chat)
+        _check_size(size, max_prompt_bytes)
         prompt, ranking_text = _read_chat(message.chat)
     else:
-        prompt = ranking_text = message.prompt
-        if not prompt.strip():
+        _check_size(size, max_prompt_bytes)
+        prompt = ranking_text = text
+        if not text or text.isspace():
             raise InvalidRequest("prompt", "must not be empty")
-    _check_sampling(message)
-    if abs(message.priority) > MAX_PRIORITY:
+    max_tokens, sampling = (
+        _read_sampling(message.sampling) if message.HasField("sampling") else (None, _DEFAULT)
+    )
+    priority, tenant, deadline_ms = message.priority, message.tenant, message.deadline_ms
+    if abs(priority) > MAX_PRIORITY:
         raise InvalidRequest("priority", f"must be within -{MAX_PRIORITY} and {MAX_PRIORITY}")
-    if len(message.tenant) > _MAX_TENANT_CHARACTERS:
+    if len(tenant) > _MAX_TENANT_CHARACTERS:
         raise InvalidRequest("tenant", f"must be at most {_MAX_TENANT_CHARACTERS} characters")
-    if message.deadline_ms > _MAX_DEADLINE_MS:
+    if deadline_ms > _MAX_DEADLINE_MS:
         raise InvalidRequest("deadline_ms", f"must be at most {_MAX_DEADLINE_MS} (a week)")
-    if message.metadata:
-        _check_metadata(message)
+    metadata = message.metadata
+    if metadata:
+        _check_metadata(metadata)
     body = message.SerializeToString(deterministic=True)
     return RequestSpec(
         id=message.id,
@@ -71,14 +77,14 @@ def to_spec(
         prompt=prompt,
         ranking_text=ranking_text,
         model=message.model,
-        max_tokens=message.sampling.max_tokens if message.sampling.HasField("max_tokens") else None,
-        sampling=_sampling(message.sampling),
-        priority=message.priority,
-        tenant=message.tenant,
-        deadline_ms=message.deadline_ms,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        priority=priority,
+        tenant=tenant,
+        deadline_ms=deadline_ms,
         detached=message.detached,
         result_only=message.result_only,
-        metadata=dict(message.metadata),
+        metadata=dict(metadata) if metadata else {},
         replay_input_tokens=_replay_tokens(message, "replay_input_tokens", replay),
         replay_output_tokens=_replay_tokens(message, "replay_output_tokens", replay),
         body=body if keep_body else b"",
@@ -109,35 +115,49 @@ def _read_chat(chat: ChatMessages) -> tuple[Prompt, str]:
     return prompt, chat_ranking_text(user_turns)
 
 
-def _check_sampling(message: InferenceRequest) -> None:
-    sampling = message.sampling
-    if sampling.HasField("max_tokens") and sampling.max_tokens < 1:
+def _read_sampling(sampling: SamplingParams) -> tuple[int | None, Sampling]:
+    """The longest answer asked for, if any, and what the engine is told."""
+    max_tokens = sampling.max_tokens if sampling.HasField("max_tokens") else None
+    if max_tokens is not None and max_tokens < 1:
         raise InvalidRequest("sampling.max_tokens", "must be at least 1; leave it out for the default")
-    if sampling.HasField("temperature") and not 0 <= sampling.temperature <= 10:
+    temperature = sampling.temperature if sampling.HasField("temperature") else None
+    if temperature is not None and not 0 <= temperature <= 10:
         raise InvalidRequest("sampling.temperature", "must be between 0 and 10")
-    if sampling.HasField("top_p") and not (math.isfinite(sampling.top_p) and 0 < sampling.top_p <= 1):
+    top_p = sampling.top_p if sampling.HasField("top_p") else None
+    if top_p is not None and not (math.isfinite(top_p) and 0 < top_p <= 1):
         raise InvalidRequest("sampling.top_p", "must be above 0 and at most 1")
-    if len(sampling.stop) > _MAX_STOP_SEQUENCES:
+    stop = tuple(sampling.stop)
+    if len(stop) > _MAX_STOP_SEQUENCES:
         raise InvalidRequest("sampling.stop", f"must be at most {_MAX_STOP_SEQUENCES} sequences")
-    if any(len(stop.encode()) > _MAX_STOP_BYTES for stop in sampling.stop):
+    if any(_utf8_size(text) > _MAX_STOP_BYTES for text in stop):
         raise InvalidRequest("sampling.stop", f"sequences must be at most {_MAX_STOP_BYTES} bytes")
+    seed = sampling.seed if sampling.HasField("seed") else None
+    if temperature is None and top_p is None and seed is None and not stop:
+        return max_tokens, _DEFAULT
+    return max_tokens, Sampling(temperature=temperature, top_p=top_p, stop=stop, seed=seed)
 
 
-def _sampling(message: SamplingParams) -> Sampling:
-    return Sampling(
-        temperature=message.temperature if message.HasField("temperature") else None,
-        top_p=message.top_p if message.HasField("top_p") else None,
-        stop=tuple(message.stop),
-        seed=message.seed if message.HasField("seed") else None,
-    )
-
-
-def _check_metadata(message: InferenceRequest) -> None:
-    if len(message.metadata) > _MAX_METADATA_ENTRIES:
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    if len(metadata) > _MAX_METADATA_ENTRIES:
         raise InvalidRequest("metadata", f"must be at most {_MAX_METADATA_ENTRIES} entries")
-    for key, value in message.metadata.items():
-        if len(key.encode()) + len(value.encode()) > _MAX_METADATA_BYTES:
+    for key, value in metadata.items():
+        if _utf8_size(key) + _utf8_size(value) > _MAX_METADATA_BYTES:
             raise InvalidRequest("metadata", f"entries must be at most {_MAX_METADATA_BYTES} bytes")
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _chat_size(chat: ChatMessages) -> int:
+    if len(chat.messages) > _MAX_CHAT_MESSAGES:
+        raise InvalidRequest("chat.messages", f"must be at most {_MAX_CHAT_MESSAGES}")
+    return sum(_utf8_size(message.role) + _utf8_size(message.content) for message in chat.messages)
+
+
+def _check_size(size: int, max_prompt_bytes: float) -> None:
+    if size > max_prompt_bytes:
+        raise InvalidRequest("prompt", f"is {size} bytes long, the limit is {max_prompt_bytes}")
 
 
 def _replay_tokens(message: InferenceRequest, field: str, allowed: bool) -> int | None:

@@ -93,9 +93,9 @@ class Schedulers:
         """See `Scheduler.end`."""
         self._of(request).end(request, finished=finished)
 
-    def expired(self, now_s: float) -> list[Request]:
+    def expired(self, now_s: float, most: int | None = None) -> list[Request]:
         """See `Scheduler.expired`."""
-        return [request for scheduler in self._all for request in scheduler.expired(now_s)]
+        return self._some((scheduler.expired(now_s, most) for scheduler in self._all), most)
 
     def next_deadline_s(self) -> float | None:
         """See `Scheduler.next_deadline_s`."""
@@ -139,7 +139,7 @@ class Schedulers:
         return scheduler
 
     @staticmethod
-    def _some(requests: Iterator[list[Request]], most: int) -> list[Request]:
+    def _some(requests: Iterator[list[Request]], most: int | None) -> list[Request]:
         return list(islice(chain.from_iterable(requests), most))
 
 

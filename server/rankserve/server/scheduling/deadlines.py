@@ -1,5 +1,6 @@
 """When live requests expire."""
 
+from collections.abc import Iterator
 from itertools import takewhile
 
 from rankserve.server.scheduling.request import Phase, Request
@@ -21,9 +22,9 @@ class Deadlines:
         if request.deadline_s is not None:
             self._entries.remove((request.deadline_s, request.sequence, request))
 
-    def passed(self, now_s: float) -> list[Request]:
-        """Live requests whose deadline has passed, earliest first. Each is returned until it ends."""
-        return [entry[2] for entry in takewhile(lambda entry: entry[0] <= now_s, self._entries)]
+    def passed(self, now_s: float) -> Iterator[Request]:
+        """Live requests whose deadline has passed, earliest first. Must not outlive a change."""
+        return (entry[2] for entry in takewhile(lambda entry: entry[0] <= now_s, self._entries))
 
     def next_s(self) -> float | None:
         """When the next live request expires."""

@@ -104,7 +104,9 @@ class BucketLane(Lane):
 
     def ahead_of(self, entry: Entry, now_s: float) -> int:
         place = self.place(entry, now_s)
-        return sum(e.rank(place, partial(self._place_in, bucket, now_s)) for bucket, e in self._buckets.items())
+        return sum(
+            e.rank(place, partial(self._place_in, bucket, now_s)) for bucket, e in self._buckets.items()
+        )
 
     def _place_in(self, bucket: float, now_s: float, entry: Entry) -> tuple[float, float, Entry]:
         return self._policy.bucket_key(bucket, entry[1], now_s), bucket, entry

@@ -64,7 +64,7 @@ class RankedQueue:
             entries = self._lane(request)
         if self._in_buckets:
             entries = entries.lane.entries_for(request)
-        if not entries.blocks[0]:
+        if not entries.count:
             self._fill(entries)
         entry = (key, request.arrival_s, request.sequence, request, entries)
         request.queue_entry = entry
@@ -86,10 +86,14 @@ class RankedQueue:
         block = lane.blocks[0]
         if fits is not None and not fits(block[0][3]):
             return None
+        # As `remove` does it, for the first.
+        lane.count -= 1
         request = block.pop(0)[3]
         request.queue_entry = None
-        if not block and not lane.drop_first_block():
-            self._empty(lane)
+        if not block:
+            lane.drop_block(0)
+            if not lane.count:
+                self._empty(lane)
         return request
 
     def remove(self, request: Request) -> None:
@@ -100,7 +104,7 @@ class RankedQueue:
         request.queue_entry = None
         entries = entry[4]
         entries.remove(entry)
-        if not entries:
+        if not entries.count:
             self._empty(entries)
         if self._starvation is not None:
             entries.lane.band.unwatch(request, entries.lane)
@@ -196,6 +200,8 @@ class RankedQueue:
         if request.queue_entry is None:
             raise RuntimeError(f"request {request.id} does not wait")
         own = self._bands[request.priority]
+        if own.sole is not None and self._order[0] is own:
+            return own.sole.ahead_of(request.queue_entry, now_s)
         ahead = sum(band.about(_SAMPLE) for band in self._order if band < own)
         lanes = own.some_lanes(_SAMPLE)
         smaller = sum(lane.ahead_of(request.queue_entry, now_s) for lane in lanes)

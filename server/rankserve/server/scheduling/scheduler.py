@@ -193,9 +193,9 @@ class Scheduler:
         if known:
             self._deadlines.forget(request)
 
-    def expired(self, now_s: float) -> list[Request]:
-        """The live requests whose deadline has passed, waiting or running; the caller ends them."""
-        return self._deadlines.passed(now_s)
+    def expired(self, now_s: float, most: int | None = None) -> list[Request]:
+        """The live requests whose deadline has passed, so many at most; the caller ends them."""
+        return list(islice(self._deadlines.passed(now_s), most))
 
     def next_deadline_s(self) -> float | None:
         """When the next live request expires."""

@@ -23,26 +23,26 @@ class SortedBlocks(Generic[_Item]):
 
     Attributes:
         blocks: the items; none is empty, unless it is the only one.
+        count: how many there are.
     """
 
-    __slots__ = ("_starts", "blocks")
+    __slots__ = ("_starts", "blocks", "count")
 
     def __init__(self) -> None:
+        self.count = 0
         self.blocks: list[list[_Item]] = [[]]
         # The smallest item that belongs into each block but the first. It need not be there any more.
         self._starts: list[_Item] = []
 
     def __len__(self) -> int:
-        return sum(map(len, self.blocks))
-
-    def __bool__(self) -> bool:
-        return bool(self.blocks[0])
+        return self.count
 
     def __iter__(self) -> Iterator[_Item]:
         """The items, the smallest first. Must not outlive a change."""
         return chain.from_iterable(self.blocks)
 
     def add(self, item: _Item) -> None:
+        self.count += 1
         index = bisect(self._starts, item)
         block = self.blocks[index]
         insort(block, item)
@@ -63,19 +63,15 @@ class SortedBlocks(Generic[_Item]):
             place = bisect_left(block, item)
             if place == len(block) or block[place] != item:
                 raise RuntimeError("not in the sorted list")
+        self.count -= 1
         del block[place]
         if not block:
-            self._drop(index)
-
-    def drop_first_block(self) -> bool:
-        """Whoever took the last item out of the first block calls this. False if there are no others."""
-        self._drop(0)
-        return bool(self.blocks[0])
+            self.drop_block(index)
 
     def rank(self, place: Any, key: Callable[[_Item], Any] | None = None) -> int:
         """About how many items are before a place.
 
-        Exact, but for a place behind 512 blocks, which are then taken to be equally long.
+        Exact, unless 512 blocks lie before it and as many behind; those are taken to be equally long.
 
         Args:
             place: is compared with items; if there is a `key`, with the keys of items.
@@ -85,10 +81,13 @@ class SortedBlocks(Generic[_Item]):
             index = bisect(self._starts, place)
         else:
             index = max(bisect(self.blocks, place, key=lambda block: key(block[0])) - 1, 0) if self else 0
-        if index <= _COUNTED:
-            before = sum(map(len, islice(self.blocks, index)))
+        blocks = self.blocks
+        if index <= _COUNTED and 2 * index <= len(blocks):
+            before = sum(map(len, islice(blocks, index)))
+        elif len(blocks) - index <= _COUNTED:
+            before = self.count - sum(map(len, islice(blocks, index, None)))
         else:
-            before = index * len(self) // len(self.blocks)
+            before = index * self.count // len(blocks)
         return before + bisect_left(self.blocks[index], place, key=key)
 
     def check_integrity(self) -> None:
@@ -96,10 +95,12 @@ class SortedBlocks(Generic[_Item]):
         items = list(self)
         if any(not before < after for before, after in pairwise(items)):
             raise RuntimeError("scheduler integrity: sorted items are out of order")
+        if len(items) != self.count:
+            raise RuntimeError(f"scheduler integrity: {len(items)} sorted items, {self.count} counted")
         if len(self._starts) != len(self.blocks) - 1 or (self._starts and not all(self.blocks)):
             raise RuntimeError("scheduler integrity: sorted items have an empty block")
 
-    def _drop(self, index: int) -> None:
+    def drop_block(self, index: int) -> None:
         """Takes out an empty block, unless it is the only one. What belonged there goes to a neighbour."""
         if self._starts:
             del self.blocks[index]

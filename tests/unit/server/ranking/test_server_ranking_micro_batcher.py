@@ -200,6 +200,28 @@ async def test_a_hung_model_does_not_keep_the_batcher_from_closing() -> None:
     model.gate.set()
 
 
+async def test_prompts_that_come_while_another_waits_are_late_at_their_own_time() -> None:
+    model = Model()
+    model.hold()
+    async with batching(model, timeout_ms=100.0) as batcher:
+        first = await start(batcher, "0")
+        await model.is_entered()
+        await asyncio.sleep(0.05)
+        second = await start(batcher, "1")
+        with pytest.raises(ScoringError):
+            await first
+        assert not second.done()
+        with pytest.raises(ScoringError, match="no score within 100 ms"):
+            await second
+
+
+async def test_what_was_scored_is_not_kept_until_it_would_have_been_late() -> None:
+    async with batching(Model()) as batcher:
+        for _ in range(10):
+            await asyncio.gather(*(batcher.score(str(number)) for number in range(10)))
+        assert len(batcher._deadlines) <= 10
+
+
 async def test_more_than_max_pending_are_refused() -> None:
     model = Model()
     model.hold()

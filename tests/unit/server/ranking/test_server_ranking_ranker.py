@@ -222,11 +222,12 @@ async def test_a_version_closes_once_another_replaced_it(ranker: Ranker, publish
     first, second = await ranker.load(), await ranker.load()
     await ranker.activate(first)
     await ranker.activate(first)
-    assert (await first.score("one")).score == -2.0
+    assert await first.submit("one") == -2.0
     await ranker.activate(second)
     await ranker.aclose()
-    with pytest.raises(ScoringError, match="closed"):
-        await first.score("one")
+    refused = await first.submit("one")
+    assert isinstance(refused, ScoringError)
+    assert refused.kind is FailureKind.CLOSED
 
 
 async def test_a_late_model_gives_neutral_scores_until_it_returns(ranker: Ranker) -> None:

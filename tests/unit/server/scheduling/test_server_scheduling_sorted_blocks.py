@@ -38,20 +38,6 @@ def test_it_holds_what_was_added_and_not_removed(added: list[int], removed: list
     assert blocks.rank(2 * place, key=lambda item: 2 * item[0]) == before
 
 
-@given(st.lists(drawn(), unique=True, min_size=1))
-def test_the_first_block_is_dropped_when_it_is_used_up(numbers: list[int]) -> None:
-    blocks: SortedBlocks[tuple[int]] = SortedBlocks()
-    for number in numbers:
-        blocks.add((number,))
-    taken = []
-    while blocks:
-        taken.append(blocks.blocks[0].pop(0)[0])
-        if not blocks.blocks[0]:
-            assert blocks.drop_first_block() == (len(taken) < len(numbers))
-        blocks.check_integrity()
-    assert taken == sorted(numbers)
-
-
 def test_what_is_appended_fills_the_blocks() -> None:
     blocks: SortedBlocks[tuple[int]] = SortedBlocks()
     for number in range(40):

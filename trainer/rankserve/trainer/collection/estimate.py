@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from rankserve.progress import duration
 from rankserve.trainer.collection.collection import Collection
-from rankserve.trainer.collection.progress import duration
 
 # Of English text in the tokenizers of current LLMs; replaced by what the endpoint counted as soon as it did.
 _BYTES_PER_TOKEN = 4.0

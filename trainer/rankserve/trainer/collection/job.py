@@ -5,12 +5,12 @@ import random
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
 
+from rankserve.progress import stage
 from rankserve.trainer.collection.collection import Collection
 from rankserve.trainer.collection.endpoint import Endpoint
 from rankserve.trainer.collection.errors import CollectionError
-from rankserve.trainer.collection.progress import Progress, ProgressLine
+from rankserve.trainer.collection.progress import Progress, describe
 from rankserve.trainer.collection.prompts import Prompt
 from rankserve.trainer.collection.retries import Backoff, Retrying
 from rankserve.trainer.collection.runner import Runner
@@ -60,10 +60,8 @@ def pilot_samples(collection: Collection, prompts: int, generator: random.Random
     return list(collection.pending(drawn, samples=1))
 
 
-def run_job(
-    collection: Collection, options: JobOptions, pending: Sequence[tuple[Prompt, int]], stream: TextIO
-) -> JobResult:
-    """Asks for samples and records them; progress goes to the stream. Recorded samples stay, however it ends.
+def run_job(collection: Collection, options: JobOptions, pending: Sequence[tuple[Prompt, int]]) -> JobResult:
+    """Asks for samples and records them. Recorded samples stay, however it ends.
 
     Raises:
         CollectionError: the options name no endpoint. What stops the run later is in the result.
@@ -77,23 +75,26 @@ def run_job(
     )
     # Jitter is there to differ from run to run.
     retrying = Retrying(endpoint.ask, options.backoff, random.Random())
-    line = ProgressLine(stream, lambda: (retrying.retried, retrying.last_reason))
-    runner = Runner(
-        retrying.ask,
-        collection.log,
-        concurrency=options.concurrency,
-        stop_after=options.stop_after,
-        on_progress=line,
-    )
     stopped, interrupted = "", False
     try:
-        asyncio.run(_run(endpoint, runner, pending))
+        with stage("asking", len(pending), "samples") as asking:
+
+            def report(progress: Progress) -> None:
+                note = describe(progress, retrying.retried, retrying.last_reason)
+                asking.reach(progress.total - progress.left, note)
+
+            runner = Runner(
+                retrying.ask,
+                collection.log,
+                concurrency=options.concurrency,
+                stop_after=options.stop_after,
+                on_progress=report,
+            )
+            asyncio.run(_run(endpoint, runner, pending))
     except (KeyboardInterrupt, asyncio.CancelledError):
         stopped, interrupted = "interrupted", True
     except (CollectionError, OSError) as error:
         stopped = str(error)
-    finally:
-        line.end()
     return JobResult(runner.progress, retrying.retried, stopped, interrupted)
 
 

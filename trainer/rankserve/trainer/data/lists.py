@@ -58,6 +58,11 @@ class ListDataset(Dataset[RankedList]):
     def __len__(self) -> int:
         return len(self._lists)
 
+    @property
+    def prompts(self) -> int:
+        """In the lists of an epoch."""
+        return sum(self._size(number) * len(self._starts(number)) for number in range(len(self._sources)))
+
     def __getitem__(self, index: int) -> RankedList:
         number, start = self._lists[index].tolist()
         members = self._orders[number][start : start + self._size(number)]

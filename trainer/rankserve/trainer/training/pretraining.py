@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import OPTForSequenceClassification
 
+from rankserve.progress import stage
 from rankserve.trainer.batches import pad, parts_by_length
 from rankserve.trainer.config import PretrainingConfig
 from rankserve.trainer.data.lists import RankedPrompt
 from rankserve.trainer.model import RankerModel, RankerModelError
-from rankserve.trainer.progress import Counter, Progress
 
 # Prompts of similar length are put together out of so many at a time.
 _POOL = 4096
@@ -33,7 +33,6 @@ def pretrain(
     max_tokens: int,
     bf16: bool,
     seed: int,
-    progress: Progress,
 ) -> None:
     """Trains the body of ``model`` to predict each token of the prompts from those before it.
 
@@ -48,7 +47,6 @@ def pretrain(
         max_tokens: of one step, padding included.
         bf16: whether matrix products are of that precision.
         seed: of the order of the prompts.
-        progress: called with a line of text now and then.
 
     Raises:
         RankerModelError: the model is no OPT.
@@ -63,24 +61,22 @@ def pretrain(
     device = weights[0].device
     optimiser = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     total = config.epochs * sum(map(len, prompts))
-    counter = Counter(progress, "pretraining", total, every_s=60.0)
-    seen, entropy = 0, float("nan")
+    seen = 0
     model.train()
-    for rows in _batches(prompts, config.epochs, max_tokens, np.random.default_rng(seed)):
-        seen += len(rows)
-        rate = config.learning_rate * min(seen / total / config.warmup_share, 1 - seen / total)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        input_ids, attention_mask = (tensor.to(device) for tensor in pad(rows, pad_token_id))
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = _next_token_loss(body, input_ids, attention_mask)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        entropy = loss.item()
-        counter.add(len(rows))
-    progress(f"pretrained on {config.epochs} x {total // config.epochs:,} prompts, last loss {entropy:.3f}")
+    with stage("pretraining", total, "prompts") as pretraining:
+        for rows in _batches(prompts, config.epochs, max_tokens, np.random.default_rng(seed)):
+            seen += len(rows)
+            rate = config.learning_rate * min(seen / total / config.warmup_share, 1 - seen / total)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            input_ids, attention_mask = (tensor.to(device) for tensor in pad(rows, pad_token_id))
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = _next_token_loss(body, input_ids, attention_mask)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+            optimiser.zero_grad()
+            pretraining.advance(len(rows), f"loss {loss.item():.3f}")
 
 
 def save_body(model: RankerModel, path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, set_seed
 
+from rankserve.progress import Reporter, report_to, stage, tell
 from rankserve.trainer.backbones import Backbone, load_backbone
 from rankserve.trainer.batches import encode
 from rankserve.trainer.config import TrainConfig
@@ -26,7 +27,6 @@ from rankserve.trainer.evaluation.assessment import assess, weighted_mean
 from rankserve.trainer.evaluation.metrics import lengths_matrix
 from rankserve.trainer.losses import Distillation, Loss, make_loss
 from rankserve.trainer.model import RankerModel
-from rankserve.trainer.progress import Counter, Progress
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.training.distributed import Processes
 from rankserve.trainer.training.lineage import inherited_prompts
@@ -42,7 +42,7 @@ _BASELINE_PROMPTS = 20_000
 
 
 def train(
-    config: TrainConfig, output: Path, *, resume: bool = False, baselines: bool = True, progress: Progress
+    config: TrainConfig, output: Path, *, resume: bool = False, baselines: bool = True
 ) -> dict[str, Any]:
     """Trains a ranker and writes the run folder (see ``run_folder``).
 
@@ -50,14 +50,13 @@ def train(
     ``resume`` and ends with the weights that the uninterrupted run would have had on the same machine.
 
     Started by ``torchrun`` or ``accelerate launch``, the processes train together; they have to share the
-    file system that ``output`` is on.
+    file system that ``output`` is on. The first one reports its progress.
 
     Args:
         config: what to train on and how.
         output: the run folder.
         resume: continue from the folder's last checkpoint; a finished run is left as it is.
         baselines: whether the figures hold those of the baselines, which can take minutes.
-        progress: called with a line of text for each evaluation; on the first process only.
 
     Returns:
         What ``metrics.json`` holds: ``kendall_tau`` on validation, which selected the checkpoint, and the
@@ -77,10 +76,10 @@ def train(
     folder = RunFolder(output)
     with Processes.joined() as processes, ExitStack() as held:
         if not processes.is_first:
-            progress = _silent
-        finished = processes.on_first(lambda: _prepare(config, folder, held, progress, resume=resume))
+            held.enter_context(report_to(Reporter()))
+        finished = processes.on_first(lambda: _prepare(config, folder, held, resume=resume))
         if finished is not None:
-            progress(f"{output} is complete already")
+            tell(f"{output} is complete already")
             return finished
         sources = open_sources(config, folder.data)
         set_seed(config.seed)
@@ -88,14 +87,14 @@ def train(
         heads = _heads(config, sources)
         scorer = ListScorer(backbone.model, extra_heads=max(heads))
         parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
-        progress(
-            f"{sum(len(source.train) for source in sources)} training prompts from {len(sources)} sources, "
+        tell(
+            f"{sum(len(source.train) for source in sources):,} training prompts from {len(sources)} sources, "
             f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
         )
-        processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer, progress))
+        processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer))
         lists = [_lists_from(config, folder, number, source) for number, source in enumerate(sources)]
         if config.pretraining is not None:
-            processes.on_first(lambda: _pretrain(config, folder, backbone, lists, progress))
+            processes.on_first(lambda: _pretrain(config, folder, backbone, lists))
             load_body(backbone.model, folder.pretrained)
             # What follows is then the same whether this process pretrained, another or an earlier one.
             set_seed(config.seed)
@@ -119,7 +118,6 @@ def train(
             ],
             backbone.tokenizer.pad_token_id,
             _loss(config, sources),
-            progress,
             processes=processes,
             resume_from=folder.checkpoints.last() if resume else None,
         )
@@ -156,12 +154,8 @@ def train(
         return processes.on_first(figures)
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 def _prepare(
-    config: TrainConfig, folder: RunFolder, held: ExitStack, progress: Progress, *, resume: bool
+    config: TrainConfig, folder: RunFolder, held: ExitStack, *, resume: bool
 ) -> dict[str, Any] | None:
     """Takes the folder and reads the data into it; the metrics if the run is finished already."""
     check_precision(config.optimisation.precision)
@@ -171,7 +165,7 @@ def _prepare(
     held.enter_context(folder.held())
     held.enter_context(folder.unclaimed_left_as_it_was())
     folder.checkpoints.remove_broken()
-    load_sources(config, folder.data, progress)
+    load_sources(config, folder.data)
     folder.check_data(data_digest(folder.data))
     inherited_prompts(config, open_sources(config, folder.data))
     return None
@@ -182,17 +176,18 @@ def _tokenise(
     folder: RunFolder,
     sources: Sequence[SourceData],
     tokenizer: PreTrainedTokenizerFast,
-    progress: Progress,
 ) -> None:
     """Claims the folder and writes tokens and teachers' scores, unless an interrupted run has."""
     folder.begin(config, data_digest(folder.data))
     for number, source in enumerate(sources):
         if not folder.tokens(number).exists():
-            counter = Counter(progress, f"tokenising {source.name}", len(source.train))
-            write_tokens(folder.tokens(number), source.train, tokenizer, config.model.max_length, counter)
+            with stage(f"tokenising {source.name}", len(source.train), "prompts") as tokenising:
+                write_tokens(
+                    folder.tokens(number), source.train, tokenizer, config.model.max_length, tokenising
+                )
     scores = [folder.teacher_scores(number) for number in range(len(sources))]
     if config.distillation is not None and not all(path.exists() for path in scores):
-        write_teacher_scores(config.distillation, sources, scores, progress)
+        write_teacher_scores(config.distillation, sources, scores)
 
 
 def _pretrain(
@@ -200,7 +195,6 @@ def _pretrain(
     folder: RunFolder,
     backbone: Backbone,
     lists: Sequence[TokenisedPrompts],
-    progress: Progress,
 ) -> None:
     """Leaves the pretrained body in the folder, unless an interrupted run has; begun anew if killed."""
     if config.pretraining is None or folder.pretrained.exists():
@@ -215,7 +209,6 @@ def _pretrain(
         max_tokens=config.optimisation.max_tokens_per_forward,
         bf16=config.optimisation.precision == "bf16",
         seed=config.seed,
-        progress=progress,
     )
     save_body(backbone.model, folder.pretrained)
 
@@ -276,7 +269,8 @@ def _figures(
         if len(records) < 2:
             continue
         rows = encode(tokenizer, [record.prompt for record in records], config.model.max_length)
-        scores = score_encoded(model, rows, tokenizer.pad_token_id)
+        with stage(f"scoring {split} prompts of {source.name}", len(rows), "prompts") as scoring:
+            scores = score_encoded(model, rows, tokenizer.pad_token_id, scoring=scoring)
         by_source[source.name] = assess(
             scores, records, tuple(source.train.sample(_BASELINE_PROMPTS)), baselines=baselines
         )

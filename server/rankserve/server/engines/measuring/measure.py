@@ -6,6 +6,7 @@ from statistics import fmean, median
 from time import monotonic
 from typing import Any
 
+from rankserve.progress import Stage, stage, tell
 from rankserve.server.engines.measuring.engine import About, MeasuredEngine
 from rankserve.server.engines.measuring.errors import MeasureError
 from rankserve.server.engines.measuring.plan import Limits, Plan
@@ -43,7 +44,6 @@ class Measurement:
         limits: of it.
         plan: what to measure.
         prompts: what it is asked.
-        tell: called with each line of progress.
         force: measures though others use the engine.
         clock: seconds.
     """
@@ -56,7 +56,6 @@ class Measurement:
         plan: Plan,
         prompts: Prompts,
         *,
-        tell: Callable[[str], None],
         force: bool = False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -65,7 +64,6 @@ class Measurement:
         self._limits = limits
         self._plan = plan
         self._prompts = prompts
-        self._tell = tell
         self._force = force
         self._clock = clock
 
@@ -75,16 +73,20 @@ class Measurement:
         Raises:
             MeasureError: the engine cannot be measured so.
         """
-        await self._first_look()
-        await self._warm_up()
-        steps = await self._prefills_alone()
+        with stage("warming up"):
+            await self._first_look()
+            await self._warm_up()
+        cells = list(self._plan.cells(self._limits))
         kept: dict[int, list[str]] = {}
-        for context, count in self._plan.cells(self._limits):
-            # The same prompts for more sequences, so that an engine that caches prefixes computes them once.
-            texts = kept.setdefault(context, [])
-            texts += [self._prompts.of_tokens(context) for _ in range(count - len(texts))]
-            steps += await self._cell(texts[:count])
-            await self._until_idle()
+        with stage("measuring", len(self._plan.prefills) + len(cells), "settings") as measuring:
+            steps = await self._prefills_alone(measuring)
+            for context, count in cells:
+                # The same prompts for more sequences: an engine that caches prefixes computes them once.
+                texts = kept.setdefault(context, [])
+                texts += [self._prompts.of_tokens(context) for _ in range(count - len(texts))]
+                steps += await self._cell(texts[:count])
+                await self._until_idle()
+                measuring.advance()
         single = [step for step in steps if step.prompts <= 1]
         smooth = never_shorter(single)
         return [*smooth, *(in_proportion(step, single, smooth) for step in steps if step.prompts > 1)]
@@ -98,7 +100,7 @@ class Measurement:
         self._prompts.calibrate(*lengths)
         others = await self._until_idle()
         if others is None:
-            self._tell("it tells no load: make sure that nobody else uses it")
+            tell("it tells no load: make sure that nobody else uses it")
         elif others and not self._force:
             raise MeasureError(
                 f"the engine has {others} requests of others, which would be measured with ours: wait until"
@@ -115,7 +117,7 @@ class Measurement:
             await whole_answer(self._engine, self._prompts.of_tokens(largest), self._clock)
             await self._until_idle()
 
-    async def _prefills_alone(self) -> list[MeasuredStep]:
+    async def _prefills_alone(self, measuring: Stage) -> list[MeasuredStep]:
         steps = []
         for tokens in self._plan.prefills:
             seconds = []
@@ -124,7 +126,8 @@ class Measurement:
                 alone = await self._probe(tokens)
                 seconds.append(alone.arrivals[0].at_s - alone.sent_s)
             steps.append(summarised(tokens, 0, 0, seconds))
-        self._tell(f"  0 sequences: {_listed(steps)}")
+            measuring.advance()
+        tell(f"  0 sequences: {_listed(steps)}")
         return steps
 
     async def _cell(self, texts: Sequence[str]) -> list[MeasuredStep]:
@@ -137,7 +140,7 @@ class Measurement:
             # A full batch takes no prompt.
             if len(streams) < self._limits.max_sequences:
                 steps += await self._prefills_beside(streams)
-        self._tell(f"{len(streams):3} sequences at {steps[0].context_per_sequence} tokens: {_listed(steps)}")
+        tell(f"{len(streams):3} sequences at {steps[0].context_per_sequence} tokens: {_listed(steps)}")
         return steps
 
     async def _prefills_beside(self, streams: Sequence[TokenStream]) -> list[MeasuredStep]:
@@ -158,7 +161,7 @@ class Measurement:
                 " stream each token"
             )
         if not all(seen.values()):
-            self._tell("several prompts never came into the same step, so what they save stays unknown")
+            tell("several prompts never came into the same step, so what they save stays unknown")
         return [
             summarised(
                 tokens * count,
@@ -186,7 +189,7 @@ class Measurement:
     async def _probe(self, tokens: int) -> TokenStream:
         probe = await whole_answer(self._engine, self._prompts.of_tokens(tokens), self._clock)
         if not 0.9 <= probe.prompt_tokens / tokens <= 1.1:
-            self._tell(f"a prompt meant to have {tokens} tokens has {probe.prompt_tokens}")
+            tell(f"a prompt meant to have {tokens} tokens has {probe.prompt_tokens}")
         return probe
 
     async def _probes_beside(

@@ -23,9 +23,17 @@ from rankserve.server.scheduling.request import Request
 
 @dataclass(slots=True, eq=False)
 class _Sequence:
+    """Attributes:
+    request: whose.
+    output_length: tokens of its whole answer.
+    to_prefill: tokens of its prefix that are still to be prefilled; 0 once it decodes.
+    room: tokens that its KV blocks have room for.
+    """
+
     request: Request
     output_length: int
     to_prefill: int
+    room: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,14 +92,19 @@ class SimulatedBatch:
         undisturbed = True
         for sequence in [s for s in self._sequences.values() if not s.to_prefill]:
             request = sequence.request
-            while self._holds(sequence) and not self.kv.try_hold(request.id, request.prefix_tokens):
+            tokens = request.prompt_tokens + request.output_tokens
+            if tokens <= sequence.room and undisturbed:
+                request.kv_tokens = tokens
+                continue
+            while self._holds(sequence) and not self.kv.try_hold(request.id, tokens):
                 victim = select_victim()
                 if victim is None:
                     raise RuntimeError(f"request {request.id} alone needs more KV blocks than there are")
                 self.preempt(victim)
                 undisturbed = False
             if self._holds(sequence):
-                request.kv_tokens = request.prefix_tokens
+                request.kv_tokens = tokens
+                sequence.room = self.kv.room_of(tokens)
         return undisturbed
 
     def admit(self, request: Request, output_length: int) -> None:
@@ -113,7 +126,7 @@ class SimulatedBatch:
             known = self.profile.shared_prefix_tokens + cached * self.kv.block_size
             to_prefill = max(1, tokens - known)
         request.kv_tokens, request.decoding, request.swapped = tokens, not to_prefill, False
-        self._sequences[request.id] = _Sequence(request, output_length, to_prefill)
+        self._sequences[request.id] = _Sequence(request, output_length, to_prefill, self.kv.room_of(tokens))
 
     def preempt(self, request: Request) -> None:
         """Drops a request that is to resume later."""
@@ -160,16 +173,25 @@ class SimulatedBatch:
         return self._sequences.get(sequence.request.id) is sequence
 
     def _step_ms(self, work: list[tuple[_Sequence, int]]) -> float:
-        # The KV of a sequence's last token is written by the step that decodes the next.
-        contexts = [s.request.prefix_tokens - 1 for s, chunk in work if not chunk]
+        decoding = contexts = longest = 0
+        prefills: list[tuple[_Sequence, int]] = []
+        for sequence, chunk in work:
+            if chunk:
+                prefills.append((sequence, chunk))
+                continue
+            # The KV of a sequence's last token is written by the step that decodes the next.
+            context = sequence.request.prompt_tokens + sequence.request.output_tokens - 1
+            decoding += 1
+            contexts += context
+            longest = max(longest, context)
         return self.profile.step_ms(
-            prefill_tokens=sum(chunk for _, chunk in work),
-            decode_sequences=len(contexts),
-            context_tokens=sum(contexts),
-            prefill_history_tokens=sum(chunk * (s.request.prefix_tokens - s.to_prefill) for s, chunk in work),
-            prefill_squares=sum(chunk * chunk for _, chunk in work),
-            longest_context=max(contexts, default=0),
-            sampled_sequences=sum(chunk == s.to_prefill for s, chunk in work),
+            prefill_tokens=sum(chunk for _, chunk in prefills),
+            decode_sequences=decoding,
+            context_tokens=contexts,
+            prefill_history_tokens=sum(c * (s.request.prefix_tokens - s.to_prefill) for s, c in prefills),
+            prefill_squares=sum(chunk * chunk for _, chunk in prefills),
+            longest_context=longest,
+            sampled_sequences=decoding + sum(chunk == s.to_prefill for s, chunk in prefills),
         )
 
     def _next_token(self, sequence: _Sequence) -> TokensProduced:

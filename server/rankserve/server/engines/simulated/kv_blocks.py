@@ -54,6 +54,10 @@ class KvBlockPool:
         """Blocks that a request with this many tokens holds for itself."""
         return max(0, blocks_for(tokens, self.block_size) - self.shared)
 
+    def room_of(self, tokens: int) -> int:
+        """Tokens that the blocks have room for which hold so many, with those that all requests share."""
+        return max(self.shared, blocks_for(tokens, self.block_size)) * self.block_size
+
     def try_hold(self, request_id: str, tokens: int) -> bool:
         """Makes the request hold blocks for this many tokens, or changes nothing and returns False."""
         missing = self.own_blocks(tokens) - self._held.get(request_id, 0)

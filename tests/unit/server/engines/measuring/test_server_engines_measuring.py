@@ -63,9 +63,7 @@ async def measure(
         about = await measured.about()
         limits = Limits(max_sequences, 2048, about.max_model_len, about.kv_tokens)
         plan = make_plan(limits, quick=True)
-        measurement = Measurement(
-            measured, about, limits, plan, Prompts(0), tell=lambda _: None, clock=time.clock, **options
-        )
+        measurement = Measurement(measured, about, limits, plan, Prompts(0), clock=time.clock, **options)
         return await measurement.run()
 
 
