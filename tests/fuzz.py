@@ -83,7 +83,7 @@ class Property:
         else:
             function = self.item.obj  # type: ignore[attr-defined]
             getattr(function, "__func__", function)._hypothesis_internal_use_settings = changed
-        core.global_force_seed = turn.seed
+        core.global_force_seed = turn.seed  # type: ignore[assignment]
 
 
 @dataclass(eq=False)
