@@ -8,7 +8,7 @@ def disable_hub_bars() -> None:
         ModuleNotFoundError: `datasets` is not installed.
     """
     import datasets
-    import huggingface_hub.utils
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     datasets.disable_progress_bars()
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
