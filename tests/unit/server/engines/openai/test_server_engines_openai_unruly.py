@@ -103,9 +103,9 @@ async def test_a_connection_that_is_kept_after_the_end_holds_nobody_up() -> None
         await never(asked)
 
     async with scripted(answer) as llm:
-        before_s = asyncio.get_running_loop().time()
-        (await only(llm)).finished("r")
-        assert asyncio.get_running_loop().time() - before_s < 5
+        # Would it wait for the connection's end, it would wait for ever.
+        assert (await only(llm)).finished("r").finish_reason == "stop"
+        assert len(llm.asked) == 1
 
 
 @pytest.mark.parametrize(
