@@ -52,22 +52,33 @@ def _rows(m: Mapping[str, float], sizes: Sizes) -> dict[str, float]:
     return {
         "echo: unary calls/s, one at a time": m["echo_1"],
         "echo: unary calls/s, 32 at a time": m["echo_32"],
+        "echo: unary call, 32 at a time, p99 ms": 1000 * m["echo_32_p99"],
         "echo: streamed messages/s": m["streamed"],
         "accepted requests/s through one stream, FCFS": m["fcfs_accepted"],
         "  times the echo's calls, 32 at a time": m["fcfs_accepted"] / m["echo_32"],
         "the same with a journal": m["journal_accepted"],
         "  % of that without": 100 * m["journal_accepted"] / m["fcfs_accepted"],
         "the same with ranking": m["ranking_accepted"],
+        "  times the echo's calls, 32 at a time, with ranking": m["ranking_accepted"] / m["echo_32"],
         "  requests not scored yet when the last was accepted": m["backlog"],
         "  seconds until the last was scored": m["scored_s"],
         f"delivered events/s, {sizes.slots:,} answers at once, {offered}": m["delivered"],
         "  times the echo's messages": m["delivered"] / m["streamed"],
         "  delay of a result after its last token, p50 ms": 1000 * m["delay_p50"],
         "  delay of a result after its last token, p99 ms": 1000 * m["delay_p99"],
-        f"acknowledgement, {standing}, FCFS, p50 ms": 1000 * m["ack_fcfs_p50"],
-        f"acknowledgement, {standing}, FCFS, p99 ms": 1000 * m["ack_fcfs_p99"],
-        f"acknowledgement, {standing}, ranking, p50 ms": 1000 * m["ack_ranking_p50"],
-        f"acknowledgement, {standing}, ranking, p99 ms": 1000 * m["ack_ranking_p99"],
+        **{
+            row: value
+            for name, policy in (("fcfs", "FCFS"), ("default", "bounded_ranking"), ("ranking", "ranking"))
+            for row, value in {
+                f"acknowledgement, {standing}, {policy}, p50 ms": 1000 * m[f"ack_{name}_p50"],
+                f"acknowledgement, {standing}, {policy}, p99 ms": 1000 * m[f"ack_{name}_p99"],
+                f"  times the echo's p99, 32 at a time, {policy}": m[f"ack_{name}_p99"] / m["echo_32_p99"],
+                f"  requests without a score at its end, {policy}": m[f"ack_{name}_scoring"],
+                f"  a callback holds the event loop meanwhile, {policy}, p99.9 ms": 1000
+                * m[f"held_{name}_p999"],
+                f"  the longest, {policy}, ms": 1000 * m[f"held_{name}_max"],
+            }.items()
+        },
     }
 
 

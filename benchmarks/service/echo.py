@@ -32,23 +32,21 @@ def echo_server() -> Iterator[str]:
         process.join()
 
 
-async def unary_calls_per_s(address: str, concurrency: int, measured_s: float) -> float:
-    """Unary calls answered in a second with so many in flight."""
+async def unary_calls_s(address: str, concurrency: int, measured_s: float) -> list[float]:
+    """How long each unary call took that was made in so many seconds, with so many in flight."""
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
         call: Any = channel.unary_unary("/echo.Echo/Unary")
         await call(_PAYLOAD)
         end_s = time.perf_counter() + measured_s
-        answered = 0
+        taken_s: list[float] = []
 
         async def caller() -> None:
-            nonlocal answered
-            while time.perf_counter() < end_s:
+            while (began_s := time.perf_counter()) < end_s:
                 await call(_PAYLOAD)
-                answered += 1
+                taken_s.append(time.perf_counter() - began_s)
 
-        began_s = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(concurrency)))
-        return answered / (time.perf_counter() - began_s)
+        return taken_s
 
 
 async def streamed_messages_per_s(address: str) -> float:

@@ -155,8 +155,24 @@ async def deliver(address: str, slots: int, seed: int) -> Delivery:
     return delivery
 
 
-async def acknowledgements(address: str, waiting: int, streams: int, rate: float, seed: int) -> list[float]:
-    """Seconds from sending to `Accepted`, one request at a time on each of many open streams.
+@dataclass(slots=True)
+class Acknowledging:
+    """How fast a server acknowledged requests while many waited and many streams were open.
+
+    Attributes:
+        began, ended: when it was measured, as Unix time.
+        scoring: requests that had no score yet at the end.
+        taken_s: from sending to `Accepted`, for each request.
+    """
+
+    began: float = 0.0
+    ended: float = 0.0
+    scoring: int = 0
+    taken_s: list[float] = field(default_factory=list)
+
+
+async def acknowledgements(address: str, waiting: int, streams: int, rate: float, seed: int) -> Acknowledging:
+    """Sends one request at a time on each of many open streams.
 
     Args:
         address: of a server whose slots are taken for as long as this lasts.
@@ -180,7 +196,10 @@ async def acknowledgements(address: str, waiting: int, streams: int, rate: float
         reading = asyncio.create_task(_read(background))
         connections = [channel(address) for _ in range(10)]
         calls = [stub_on(connections[n % 10]).Submit() for n in range(streams)]
-        taken_s: list[float] = []
+        # What is measured is open streams, not their opening.
+        while (await stats(stub)).open_streams < streams:
+            await asyncio.sleep(0.1)
+        given = Acknowledging(began=time.time())
 
         async def one(number: int) -> None:
             pause_s = streams / rate
@@ -191,11 +210,13 @@ async def acknowledgements(address: str, waiting: int, streams: int, rate: float
                 kinds: set[str | None] = set()
                 while "accepted" not in kinds:
                     kinds = {event.WhichOneof("event") for event in (await calls[number].read()).events}
-                taken_s.append(time.perf_counter() - sent_s)
+                given.taken_s.append(time.perf_counter() - sent_s)
                 await asyncio.sleep(pause_s)
 
         await asyncio.gather(*(one(number) for number in range(streams)))
+        given.ended = time.time()
         state = await stats(stub)
+        given.scoring = state.scoring
         if state.waiting < waiting or state.open_streams < streams:
             raise RuntimeError(f"{state.waiting} waited and {state.open_streams} streams were open")
         reading.cancel()
@@ -203,7 +224,7 @@ async def acknowledgements(address: str, waiting: int, streams: int, rate: float
             call.cancel()
         for opened in connections:
             await opened.close()
-    return taken_s
+    return given
 
 
 async def _send(call: Any, made: Sequence[pb.SubmitRequest], interval_s: float = 0.0) -> None:

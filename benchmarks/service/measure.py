@@ -1,5 +1,6 @@
 """The figures of a run: the server and the echo take turns."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.service import load
-from benchmarks.service.echo import echo_server, streamed_messages_per_s, unary_calls_per_s
+from benchmarks.service import load, watched_server
+from benchmarks.service.echo import echo_server, streamed_messages_per_s, unary_calls_s
 
 from rankserve.cli.policy_runs import running_server
 from rankserve.progress import stage, track
@@ -54,8 +55,9 @@ async def measure(sizes: Sizes, seed: int) -> dict[str, float]:
         steps_per_s = await _on_server(delivering, load.steps_per_s, sizes.slots, seed)
         for turn in track(range(sizes.turns), "echo and server in turns", "turns"):
             for concurrency in (1, 32):
-                calls_per_s = await unary_calls_per_s(echo, concurrency, sizes.echo_s)
-                note(**{f"echo_{concurrency}": calls_per_s})
+                taken_s = sorted(await unary_calls_s(echo, concurrency, sizes.echo_s))
+                note(**{f"echo_{concurrency}": len(taken_s) / sizes.echo_s})
+            note(echo_32_p99=_at(taken_s, 0.99))
             streamed = await streamed_messages_per_s(echo)
             note(streamed=streamed)
             journal = {"journal": Path(folder) / f"{turn}.db"}
@@ -75,18 +77,32 @@ async def measure(sizes: Sizes, seed: int) -> dict[str, float]:
             )
             delays_s = sorted(given.delays_s)
             note(delivered=given.per_s, delay_p50=_at(delays_s, 0.5), delay_p99=_at(delays_s, 0.99))
-        for name, settings in (("fcfs", _FCFS), ("ranking", _RANKING)):
-            with stage(f"acknowledgements under {name}"):
-                taken_s = await _on_server(
-                    {**settings, "max_sequences": 1},
-                    load.acknowledgements,
-                    sizes.waiting,
-                    sizes.streams,
-                    sizes.acknowledged_per_s,
-                    seed,
+        for name, settings in (
+            ("fcfs", _FCFS),
+            ("default", {**_RANKING, "policy": None}),
+            ("ranking", _RANKING),
+        ):
+            holds = Path(folder) / f"{name}.holds"
+            with (
+                stage(f"acknowledgements under {name}"),
+                running_server(
+                    {**settings, "max_sequences": 1}, (sys.executable, watched_server.__file__, str(holds))
+                ) as address,
+            ):
+                given = await load.acknowledgements(
+                    address, sizes.waiting, sizes.streams, sizes.acknowledged_per_s, seed
                 )
-            taken_s.sort()
-            note(**{f"ack_{name}_p50": _at(taken_s, 0.5), f"ack_{name}_p99": _at(taken_s, 0.99)})
+            taken_s = sorted(given.taken_s)
+            held_s = watched_server.longest_holds_s(holds, given.began, given.ended)
+            note(
+                **{
+                    f"ack_{name}_p50": _at(taken_s, 0.5),
+                    f"ack_{name}_p99": _at(taken_s, 0.99),
+                    f"ack_{name}_scoring": given.scoring,
+                    f"held_{name}_p999": _at(held_s, 0.999),
+                    f"held_{name}_max": held_s[-1],
+                }
+            )
     return {name: median(values) for name, values in turns.items()}
 
 

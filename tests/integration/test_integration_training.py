@@ -51,14 +51,14 @@ ema_decay = 0.9
 """
 
 
-def run(*command: str, seconds: float = 280) -> str:
+def run(*command: str, seconds: float = 280) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return done
 
 
-def torchrun(processes: int, *command: str) -> str:
+def torchrun(processes: int, *command: str) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,7 +85,7 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def test_a_list_over_three_processes_has_the_loss_and_gradient_of_one() -> None:
-    lines = torchrun(3, "-m", "support.shared_lists").splitlines()
+    lines = torchrun(3, "-m", "support.shared_lists").stdout.splitlines()
     reports = [json.loads(line) for line in lines]
     assert [report["prompts"] for report in reports] == [3, 2, 7, 40]
     for report in reports:
@@ -98,8 +98,9 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     config.write_text(CONFIG.replace("DROPOUT", "dropout = 0.0"))
     rankserve = str(Path(sys.executable).with_name("rankserve"))
     arguments = ("train", "--config", str(config), "--json", "--output")
-    printed = torchrun(2, rankserve, *arguments, str(tmp_path / "two"))
-    assert json.loads(printed)["training"]["processes"] == 2
+    trained = torchrun(2, rankserve, *arguments, str(tmp_path / "two"))
+    assert json.loads(trained.stdout)["training"]["processes"] == 2
+    assert trained.stderr.count("Z training starts, ") == 1, "only the first process reports"
     run(rankserve, *arguments, str(tmp_path / "one"))
     assert flat(outcome(tmp_path / "two")) == pytest.approx(flat(outcome(tmp_path / "one")), abs=1e-5)
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
@@ -112,8 +113,8 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
 def test_a_training_that_is_killed_again_and_again_ends_like_one_that_is_not(tmp_path: Path) -> None:
     config = tmp_path / "tiny.toml"
     config.write_text(CONFIG.replace("DROPOUT", "dropout = 0.1"))
-    lines = run(sys.executable, "-m", "support.killed_training", str(config), str(tmp_path), "1").splitlines()
-    kills = [json.loads(line) for line in lines]
+    done = run(sys.executable, "-m", "support.killed_training", str(config), str(tmp_path), "1")
+    kills = [json.loads(line) for line in done.stdout.splitlines()]
     assert any(kill["broken"] for kill in kills), "none was killed while it wrote a checkpoint"
     assert len({kill["to"] for kill in kills}) > 2, "none was killed between checkpoints"
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")

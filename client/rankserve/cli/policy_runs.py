@@ -17,6 +17,7 @@ from rankserve.progress import track
 from rankserve.records.results import Run
 from rankserve.records.workload import WorkloadRecord
 
+_RANKSERVE = (sys.executable, "-c", "from rankserve.cli.main import app; app()")
 _STOP_TIMEOUT_S = 60.0
 # A command that measures must end even if a server hangs.
 _RUN_TIMEOUT_S = 1800.0
@@ -60,11 +61,12 @@ def run_policies(
 
 
 @contextmanager
-def running_server(options: Mapping[str, object]) -> Iterator[str]:
+def running_server(options: Mapping[str, object], program: Sequence[str] = _RANKSERVE) -> Iterator[str]:
     """A `rankserve serve` process on a free port of loopback, stopped with SIGTERM at the end.
 
     Args:
         options: of the command, with underscores; None and False leave one out.
+        program: that stands for `rankserve`.
 
     Yields:
         Its address, "127.0.0.1:PORT".
@@ -72,8 +74,7 @@ def running_server(options: Mapping[str, object]) -> Iterator[str]:
     Raises:
         ServerProcessError: it did not start or did not exit with status 0.
     """
-    command = [sys.executable, "-c", "from rankserve.cli.main import app; app()"]
-    command += ["serve", "--host", "127.0.0.1", "--port", "0", "--json"]
+    command = [*program, "serve", "--host", "127.0.0.1", "--port", "0", "--json"]
     for name, value in options.items():
         if value is not None and value is not False:
             command.append("--" + name.replace("_", "-"))

@@ -145,13 +145,16 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(tmp_path: Path) 
         read_rows(tmp_path / "p.docx", field="prompt")
 
 
-def test_a_dataset_is_read_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_is_read_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     datasets = pytest.importorskip("datasets", reason="needs the extra hub: pip install 'rankserve[hub]'")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "train.jsonl").write_text(LINES)
     rows = read_dataset(str(folder), subset=None, split="train[:2]")
+    assert "\r" not in capsys.readouterr().err, "bars tear up a log"
     assert [prompt.text for prompt in prompt_set("mine", rows).prompts] == TEXTS[:2]
     with pytest.raises(CollectionError, match="--split"):
         read_dataset(str(folder), subset=None, split="nonsense")

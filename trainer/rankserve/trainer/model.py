@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
+from rankserve.trainer.ragged import Ragged, has_ragged_attention, ragged_states
+
 Pooling = Literal["native", "mean"]
 # Where config.json keeps it. Hugging Face's own classes ignore it.
 _POOLING = "ranker_pooling"
@@ -159,6 +161,12 @@ class RankerModel(nn.Module):
                 f'{type(self.classifier).__name__} pools inside its head: set pooling = "mean"'
             )
         aligned = [_align_left(input_ids, attention_mask) for input_ids, attention_mask in parts]
+        if has_ragged_attention(self.classifier):
+            ragged = Ragged.of(aligned)
+            if self.pooling == "native":
+                return ragged_states(self.classifier, ragged, only_last=True)
+            states = ragged_states(self.classifier, ragged, only_last=False)
+            return torch.stack([prompt.mean(dim=0) for prompt in states.split(ragged.lengths.tolist())])
         table = self.classifier.get_input_embeddings()
         embedded = table(torch.cat([input_ids.flatten() for input_ids, _ in aligned]))
         of_part = embedded.split([input_ids.numel() for input_ids, _ in aligned])

@@ -283,7 +283,7 @@ def _announce(simulation: Simulation, say: Callable[[str], None]) -> None:
             " add it to the file, or give `rankserve profile add` --swap-ms-per-token"
         )
     if len(stepwise) < len(simulation.policies):
-        with stage("loading the simulation, compiled the first time for half a minute"):
+        with stage("loading the compiled simulation (half a minute the first time)"):
             simulation.warm_up()
 
 

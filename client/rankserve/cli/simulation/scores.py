@@ -91,7 +91,8 @@ def ranker_scores(
     if manifest.calibration is None:
         return Scores(score, None, None, reference, notes)
     calibration = manifest.calibration
-    expected = np.array([expected_tokens(calibration, value) for value in score.tolist()])
+    with stage(f"looking up expected lengths of {len(prompts):,} requests"):
+        expected = np.array([expected_tokens(calibration, value) for value in score.tolist()])
     return Scores(score, expected[:, 0], expected[:, 1], reference, notes)
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import math
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -17,6 +19,8 @@ Outcome = float | ScoringError
 Report = Callable[[list[Outcome]], None]
 
 _THREAD_NAME = "rankserve-scoring"
+# A third of the event loop's share where both want the same processor.
+_NICENESS = 5
 
 
 class ScoringThread:
@@ -42,12 +46,19 @@ class ScoringThread:
         self._jobs.put(None)
 
     def _work(self) -> None:
+        give_way()
         # A thread that outlives its loop has nobody to report to.
         with contextlib.suppress(RuntimeError):
             while (job := self._jobs.get()) is not None:
                 texts, report = job
                 self._loop.call_soon_threadsafe(report, score_each(self._score, texts))
             self._loop.call_soon_threadsafe(self.stopped.set)
+
+
+def give_way() -> None:
+    """Where processors are short, the event loop goes before the thread that calls this. On Linux only."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def is_scoring() -> bool:

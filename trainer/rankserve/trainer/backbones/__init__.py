@@ -14,6 +14,7 @@ from rankserve.trainer.backbones.tokenizers import load_tokenizer, train_tokeniz
 from rankserve.trainer.backbones.transplant import transplanted
 from rankserve.trainer.config import OPT_MINI, OPT_TRANSPLANT, MiniShape, ModelConfig, TransplantConfig
 from rankserve.trainer.model import RankerModel, RankerModelError
+from rankserve.trainer.ragged import use_ragged_attention
 
 PACKAGE_PREFIX = "package:"
 _PLAIN = "eager"
@@ -46,6 +47,8 @@ def load_backbone(config: ModelConfig, training_prompts: Sequence[str]) -> Backb
         backbone = _opt_transplant(config, training_prompts)
     else:
         backbone = _pretrained(config)
+    if _plain_attention():
+        use_ragged_attention(backbone.model.classifier)
     backbone.tokenizer.truncation_side = config.truncation_side
     longest = backbone.model.positions
     if longest is not None and config.max_length > longest:
@@ -92,7 +95,6 @@ def _opt_mini(config: ModelConfig, training_prompts: Sequence[str]) -> Backbone:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         ranker_pooling=config.pooling or "native",
-        **({"attn_implementation": _PLAIN} if _plain_attention() else {}),
     )
     return Backbone(RankerModel.from_config(opt), tokenizer)
 
@@ -115,8 +117,6 @@ def _opt_transplant(config: ModelConfig, training_prompts: Sequence[str]) -> Bac
         dropout=0.1 if config.dropout is None else config.dropout,
         pooling=config.pooling or "native",
     )
-    if _plain_attention():
-        model.classifier.set_attn_implementation(_PLAIN)
     return Backbone(model, tokenizer)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rankserve.trainer.collection.errors import CollectionError
+from rankserve.trainer.hub_bars import disable_hub_bars
 
 
 def read_dataset(name: str, *, subset: str | None, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -23,6 +24,7 @@ def read_dataset(name: str, *, subset: str | None, split: str) -> Iterator[tuple
         raise CollectionError(
             "--dataset needs the package 'datasets': pip install 'rankserve[hub]'"
         ) from None
+    disable_hub_bars()
     try:
         rows = datasets.load_dataset(name, subset, split=split)
     # The last: a dataset that is a script, which `datasets` no longer runs.

@@ -7,6 +7,7 @@ from typing import Any
 from rankserve.records.prompts import PromptRecord, parse_model, parse_prompt, read_prompts
 from rankserve.trainer.config import FileSource, HubSource, Source, TableSource
 from rankserve.trainer.data.tables import TableError, read_rows, table_columns
+from rankserve.trainer.hub_bars import disable_hub_bars
 from rankserve.trainer.synthetic import generate
 
 # Of those that a table may have, what we read.
@@ -91,6 +92,7 @@ def _read_hub(source: HubSource) -> Iterator[PromptRecord]:
         raise DataError(
             f"source {source.name!r} is a Hugging Face dataset, which needs: pip install 'rankserve[hub]'"
         ) from None
+    disable_hub_bars()
     try:
         rows = datasets.load_dataset(source.dataset, source.subset, split=source.split)
     except (OSError, ValueError) as error:

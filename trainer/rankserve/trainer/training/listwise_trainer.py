@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState, TrainingArguments
 
 from rankserve.progress import stage
-from rankserve.trainer.config import ConfigError, TrainConfig
+from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.lists import ListDataset, RankedList
 from rankserve.trainer.evaluation.metrics import tau_report
 from rankserve.trainer.losses import Loss
@@ -32,6 +32,7 @@ from rankserve.trainer.training.collation import ListCollator, score_list
 from rankserve.trainer.training.distributed import Processes
 from rankserve.trainer.training.list_scorer import ListScorer
 from rankserve.trainer.training.optimiser import make_optimiser
+from rankserve.trainer.training.precision import Used
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,6 +61,7 @@ class ListwiseTrainer(Trainer):
         pad_token_id: int,
         loss: Loss,
         *,
+        precision: Used,
         processes: Processes,
         resume_from: Path | None = None,
     ) -> None:
@@ -74,6 +76,7 @@ class ListwiseTrainer(Trainer):
             validation: to select the checkpoint by.
             pad_token_id: to pad with.
             loss: of a list.
+            precision: of matrix products.
             processes: that train together.
             resume_from: a checkpoint of this run.
         """
@@ -97,6 +100,7 @@ class ListwiseTrainer(Trainer):
             args=_arguments(
                 config,
                 checkpoints.path,
+                precision,
                 lists=len(lists),
                 find_unused=processes.count > 1 and _leaves_weights_unused(scorer),
             ),
@@ -221,17 +225,19 @@ def _leaves_weights_unused(scorer: ListScorer) -> bool:
     return unused
 
 
-def _arguments(config: TrainConfig, checkpoints: Path, *, lists: int, find_unused: bool) -> TrainingArguments:
+def _arguments(
+    config: TrainConfig, checkpoints: Path, precision: Used, *, lists: int, find_unused: bool
+) -> TrainingArguments:
     settings = config.optimisation
     steps_per_epoch = -(-lists // settings.lists_per_step)
     interval = max(1, steps_per_epoch // settings.evaluations_per_epoch)
     # What `accelerate config` or an earlier run in this process left there would go before ours.
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if settings.precision == "fp32" else settings.precision
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no" if precision == "fp32" else precision
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         use_cpu=not torch.accelerator.is_available(),
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         per_device_train_batch_size=1,
         gradient_accumulation_steps=settings.lists_per_step,
         max_grad_norm=settings.max_gradient_norm,
@@ -257,17 +263,3 @@ def _arguments(config: TrainConfig, checkpoints: Path, *, lists: int, find_unuse
         # Started without torchrun: one GPU then, since DataParallel cannot split a list.
         arguments._n_gpu = 1
     return arguments
-
-
-def check_precision(precision: str) -> None:
-    """Checks that there is a device for ``optimisation.precision``.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError(
-            'optimisation.precision = "fp16" needs a GPU, and torch sees none: use "bf16" or "fp32"'
-        )
-    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        raise ConfigError('optimisation.precision = "bf16" is not known to this GPU: use "fp16" or "fp32"')

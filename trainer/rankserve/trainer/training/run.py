@@ -9,6 +9,7 @@ torchrun --nproc-per-node 2 $(which rankserve) train --config my.toml --output r
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.training.distributed import Processes
 from rankserve.trainer.training.lineage import inherited_prompts
 from rankserve.trainer.training.list_scorer import ListScorer
-from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource, check_precision
+from rankserve.trainer.training.listwise_trainer import ListwiseTrainer, ValidationSource
+from rankserve.trainer.training.precision import Used, choose_precision
 from rankserve.trainer.training.pretraining import load_body, pretrain, save_body
 from rankserve.trainer.training.run_folder import RunFolder
 from rankserve.trainer.training.teachers import write_teacher_scores
@@ -77,10 +79,17 @@ def train(
     with Processes.joined() as processes, ExitStack() as held:
         if not processes.is_first:
             held.enter_context(report_to(Reporter()))
-        finished = processes.on_first(lambda: _prepare(config, folder, held, resume=resume))
+        finished = processes.on_first(lambda: _finished(config, folder, resume=resume))
         if finished is not None:
             tell(f"{output} is complete already")
             return finished
+        precision = processes.on_first(
+            lambda: choose_precision(config.optimisation.precision, begun_with=folder.begun_with())
+        )
+        tell(str(precision))
+        if precision.warning:
+            tell(f"warning: {precision.warning}")
+        processes.on_first(lambda: _prepare(config, folder, held))
         sources = open_sources(config, folder.data)
         set_seed(config.seed)
         backbone = load_backbone(config.model, _tokenizer_prompts(sources))
@@ -91,10 +100,10 @@ def train(
             f"{sum(len(source.train) for source in sources):,} training prompts from {len(sources)} sources, "
             f"{config.model.backbone} of {parameters / 1e6:.1f} M parameters"
         )
-        processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer))
+        processes.on_first(lambda: _tokenise(config, folder, sources, backbone.tokenizer, precision.used))
         lists = [_lists_from(config, folder, number, source) for number, source in enumerate(sources)]
         if config.pretraining is not None:
-            processes.on_first(lambda: _pretrain(config, folder, backbone, lists))
+            processes.on_first(lambda: _pretrain(config, folder, backbone, lists, precision.used))
             load_body(backbone.model, folder.pretrained)
             # What follows is then the same whether this process pretrained, another or an earlier one.
             set_seed(config.seed)
@@ -118,6 +127,7 @@ def train(
             ],
             backbone.tokenizer.pad_token_id,
             _loss(config, sources),
+            precision=precision.used,
             processes=processes,
             resume_from=folder.checkpoints.last() if resume else None,
         )
@@ -136,6 +146,7 @@ def train(
                     "prompts": sum(len(source.train) for source in sources),
                     "parameters": parameters,
                     "processes": processes.count,
+                    "precision": asdict(precision),
                     "steps": state.global_step,
                     "best_step": state.best_global_step,
                     "epochs": state.epoch,
@@ -154,21 +165,20 @@ def train(
         return processes.on_first(figures)
 
 
-def _prepare(
-    config: TrainConfig, folder: RunFolder, held: ExitStack, *, resume: bool
-) -> dict[str, Any] | None:
-    """Takes the folder and reads the data into it; the metrics if the run is finished already."""
-    check_precision(config.optimisation.precision)
+def _finished(config: TrainConfig, folder: RunFolder, *, resume: bool) -> dict[str, Any] | None:
+    """Checks that the run may have the folder; its metrics if it is finished already."""
     folder.check(config, resume=resume)
-    if (finished := folder.finished_metrics()) is not None:
-        return finished
+    return folder.finished_metrics()
+
+
+def _prepare(config: TrainConfig, folder: RunFolder, held: ExitStack) -> None:
+    """Takes the folder and reads the data into it."""
     held.enter_context(folder.held())
     held.enter_context(folder.unclaimed_left_as_it_was())
     folder.checkpoints.remove_broken()
     load_sources(config, folder.data)
     folder.check_data(data_digest(folder.data))
     inherited_prompts(config, open_sources(config, folder.data))
-    return None
 
 
 def _tokenise(
@@ -176,9 +186,10 @@ def _tokenise(
     folder: RunFolder,
     sources: Sequence[SourceData],
     tokenizer: PreTrainedTokenizerFast,
+    precision: Used,
 ) -> None:
     """Claims the folder and writes tokens and teachers' scores, unless an interrupted run has."""
-    folder.begin(config, data_digest(folder.data))
+    folder.begin(config, data_digest(folder.data), precision)
     for number, source in enumerate(sources):
         if not folder.tokens(number).exists():
             with stage(f"tokenising {source.name}", len(source.train), "prompts") as tokenising:
@@ -195,6 +206,7 @@ def _pretrain(
     folder: RunFolder,
     backbone: Backbone,
     lists: Sequence[TokenisedPrompts],
+    precision: Used,
 ) -> None:
     """Leaves the pretrained body in the folder, unless an interrupted run has; begun anew if killed."""
     if config.pretraining is None or folder.pretrained.exists():
@@ -207,7 +219,7 @@ def _pretrain(
         config.pretraining,
         pad_token_id=backbone.tokenizer.pad_token_id,
         max_tokens=config.optimisation.max_tokens_per_forward,
-        bf16=config.optimisation.precision == "bf16",
+        bf16=precision == "bf16",
         seed=config.seed,
     )
     save_body(backbone.model, folder.pretrained)

@@ -2,7 +2,7 @@
 
 ::
 
-    config.json           the configuration, with a digest of the data
+    config.json           the configuration, with a digest of the data and the precision that was chosen
     .lock                 held while a process trains
     data/                 prompts and tokens that training reads; removed in the end
     checkpoints/          what --resume continues from; removed in the end
@@ -33,6 +33,7 @@ from rankserve.trainer.config import TrainConfig
 from rankserve.trainer.data.loading import SourceData
 from rankserve.trainer.model import RankerModel
 from rankserve.trainer.training.checkpoints import Checkpoints
+from rankserve.trainer.training.precision import Used
 
 # Whatever else is in a folder called data, is not ours to delete.
 _OUR_DATA = re.compile(
@@ -79,9 +80,21 @@ class RunFolder:
         """Where the body is after pretraining."""
         return self.data / "pretrained.safetensors"
 
-    def begin(self, config: TrainConfig, data_sha256: str) -> None:
-        """Claims the folder for this run."""
-        _write_json(self._config, {"config": config.model_dump(mode="json"), "data_sha256": data_sha256})
+    def begin(self, config: TrainConfig, data_sha256: str, precision: Used) -> None:
+        """Claims the folder for this run, which multiplies in ``precision``."""
+        claim = {
+            "config": config.model_dump(mode="json"),
+            "data_sha256": data_sha256,
+            "precision": precision,
+        }
+        _write_json(self._config, claim)
+
+    def begun_with(self) -> Used | None:
+        """The precision of the run that holds the folder; None if there is none."""
+        if not self._config.exists():
+            return None
+        precision: Used | None = self._claim().get("precision")
+        return precision
 
     @contextmanager
     def unclaimed_left_as_it_was(self) -> Iterator[None]:
