@@ -72,7 +72,8 @@ class Property:
 
     def next_turn(self, draw: random.Random, most_s: float) -> Turn:
         """As many examples as take so long, by what those before have taken."""
-        steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if self.is_machine else 1)
+        longer = self.is_machine and self.step_s is not None
+        steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if longer else 1)
         examples = int(self.written.max_examples)
         if self.step_s is not None:
             # The more hypothesis has tried, the longer it looks for something new: a fresh seed is better.
