@@ -1,7 +1,7 @@
 """The long random search: every property test again and again, with other seeds, until the time is over.
 
 Each process, one for each core, runs all of them by seeds of its own. The test that had the least time goes
-next, so each gets an equal share. `make fuzz MINUTES=30` is the way in.
+next, so each gets an equal share, and a state machine four. `make fuzz MINUTES=30` is the way in.
 """
 
 import argparse
@@ -25,6 +25,8 @@ _TURN_S = 15.0
 _MOST_EXAMPLES = 5_000
 # State machines run for so many times the steps that their tests say.
 _STEP_FACTORS = (1, 1, 2, 4)
+# They get so many shares of the time, since what happens in them is the most various.
+_MACHINE_SHARES = 4
 # Longer than hypothesis may shrink.
 _TIMEOUT_S = 900
 _ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +50,7 @@ class Property:
     turns: int = 0
     examples: int = 0
     last: int = 0
+    turn_s: float = 1.0
     spent_s: float = 0.0
     step_s: float | None = None
     failed: bool = False
@@ -69,7 +72,8 @@ class Property:
 
     def next_turn(self, draw: random.Random, most_s: float) -> Turn:
         """As many examples as take so long, by what those before have taken."""
-        steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if self.is_machine else 1)
+        longer = self.is_machine and self.step_s is not None
+        steps = self.written.stateful_step_count * (draw.choice(_STEP_FACTORS) if longer else 1)
         examples = int(self.written.max_examples)
         if self.step_s is not None:
             # The more hypothesis has tried, the longer it looks for something new: a fresh seed is better.
@@ -130,8 +134,8 @@ class Search:
                 break
             spent_s: defaultdict[str, float] = defaultdict(float)
             for one in self.properties:
-                spent_s[one.test] += one.spent_s
-            one = min(going_on, key=lambda one: (spent_s[one.test], one.spent_s))
+                spent_s[one.test] += one.spent_s / (_MACHINE_SHARES if one.is_machine else 1)
+            one = min(going_on, key=lambda one: (one.turns > 0, spent_s[one.test], one.spent_s))
             self.search(one, one.next_turn(draw, min(_TURN_S, left_s, 60 * self.minutes / len(going_on))))
             self.say(self.progress(one, until_s))
         for one in self.properties:
@@ -148,9 +152,10 @@ class Search:
         one.item.ihook.pytest_runtest_protocol(item=one.item, nextitem=None)
         took_s = time.monotonic() - began_s
         one.turns += 1
-        one.spent_s += took_s
-        one.last = max(one.examples - before, 1)
-        one.step_s = max(took_s, 1e-3) / (one.last * turn.steps)
+        if one.turns > 1:  # The first turn may have compiled what is under test.
+            one.spent_s += took_s
+        one.last, one.turn_s = max(one.examples - before, 1), max(took_s, 1e-3)
+        one.step_s = one.turn_s / (one.last * turn.steps)
 
     @pytest.hookimpl(hookwrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
@@ -192,7 +197,7 @@ class Search:
 
     def progress(self, one: Property, until_s: float) -> str:
         left_s = max(0.0, until_s - time.monotonic())
-        rate = one.examples / max(one.spent_s, 1e-3)
+        rate = one.last / one.turn_s
         failed = sum(p.failed for p in self.properties)
         return (
             f"{left_s / 60:5.1f} min left, {failed} failed; turn {one.turns}: {one.examples:9,} examples"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import hypothesis.strategies as st
 import pytest
@@ -200,7 +201,7 @@ def overwrite(page: int) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         with path.open("r+b") as file:
             file.seek(4096 * page)
-            file.write(os.urandom(4096))
+            file.write(Random(page).randbytes(4096))
 
     damage.__name__ = f"overwrite_page_{page}"
     return damage

@@ -176,7 +176,7 @@ class ServerMachine(RuleBasedStateMachine):
         """Whatever was left is served to its end: nothing was lost and nothing is stuck."""
         if not hasattr(self, "server"):
             return
-        for _ in range(2_000):
+        for _ in range(2_000 + 200 * len(self.live)):
             if not self.live:
                 break
             self.step(1)
