@@ -7,7 +7,7 @@ put off: no stale items, no rebuilding, hence no pauses.
 
 from bisect import bisect, bisect_left, insort
 from collections.abc import Callable, Iterator
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from typing import Any, Generic, TypeVar
 
 _Item = TypeVar("_Item", bound=tuple[Any, ...])
@@ -83,9 +83,9 @@ class SortedBlocks(Generic[_Item]):
             index = max(bisect(self.blocks, place, key=lambda block: key(block[0])) - 1, 0) if self else 0
         blocks = self.blocks
         if index <= _COUNTED and 2 * index <= len(blocks):
-            before = sum(map(len, islice(blocks, index)))
+            before = sum(map(len, blocks[:index]))
         elif len(blocks) - index <= _COUNTED:
-            before = self.count - sum(map(len, islice(blocks, index, None)))
+            before = self.count - sum(map(len, blocks[index:]))
         else:
             before = index * self.count // len(blocks)
         return before + bisect_left(self.blocks[index], place, key=key)

@@ -42,6 +42,8 @@ class SimulatedEngine:
         if "kv_blocks" in given:
             given["max_model_len"] = min(profile.max_model_len, given["kv_blocks"] * profile.block_size)
         self._batch = SimulatedBatch(replace(profile, **given), swaps=settings.swaps)
+        self.name = f"simulated/{profile.name}"
+        self.models = (self.name,)
         self.capacity = _capacity(self._batch.profile, swaps=settings.swaps)
         self._seed = settings.seed
         self._time_scale = settings.time_scale
@@ -51,14 +53,6 @@ class SimulatedEngine:
         self._busy_s = 0.0
         self._most_late_s = 0.0
         self._lost_s = 0.0
-
-    @property
-    def name(self) -> str:
-        return f"simulated/{self._batch.profile.name}"
-
-    @property
-    def models(self) -> tuple[str]:
-        return (self.name,)
 
     @property
     def time_scale(self) -> float:
