@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.cli.torch_threads import use_available_cores
 
 
 def evaluate(
@@ -42,6 +43,7 @@ def evaluate(
     from rankserve.records.jsonl import RecordError
     from rankserve.records.prompts import read_prompts
 
+    use_available_cores()
     try:
         records = list(read_prompts(data, model=model, limit=limit))
         figures = evaluate_checkpoint(ranker, records)
