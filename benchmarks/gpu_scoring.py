@@ -17,8 +17,6 @@ Needs `pip install '.[exporter]'` with a CUDA build of torch, on Linux x86-64.
 import argparse
 import copy
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ import torch
 import transformers
 from transformers import OPTConfig
 
+from rankserve.client.load.machine import describe_machine
 from rankserve.exporter.agreement import discordant_share
 from rankserve.exporter.graph import INPUTS, OUTPUT, export_graph
 from rankserve.progress import report_on, stage, track
@@ -109,9 +108,9 @@ def main() -> None:
         onnx_score = onnx_scorer(session, device, options.length)
         with stage(f"timing {2 * options.runs:,} batches of random shapes, bound and unbound"):
             mixed = measure_mixed(session, device, options, model.config.vocab_size)
-    machine = describe_machine(device)
+    described = describe(device)
     if not options.json:
-        print_header(machine, options, nodes)
+        print_header(described, options, nodes)
     half_score = torch_scorer(half.to(device), device)
     exact_score = torch_scorer(model.to(device), device)
     generator = np.random.default_rng(options.seed)
@@ -135,7 +134,7 @@ def main() -> None:
             "mixed": asdict(mixed),
             "nodes_by_provider": nodes,
         }
-        print(json.dumps({**machine, "seed": options.seed, "length": options.length, **results}))
+        print(json.dumps({**described, "seed": options.seed, "length": options.length, **results}))
     else:
         ratio = mixed.bucketed_prompts_per_s / mixed.plain_prompts_per_s
         print(
@@ -314,20 +313,20 @@ def measure(score: Score, inputs: tuple[Ids, Ids], runs: int) -> Timing:
     )
 
 
-def describe_machine(device: str) -> dict[str, object]:
+def describe(device: str) -> dict[str, object]:
     name = torch.cuda.get_device_name(0) if device == "cuda" else "no GPU: dry run, the times mean nothing"
     return {
         "device": name,
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "machine": describe_machine(),
         "versions": {
             module.__name__: str(module.__version__) for module in (torch, onnxruntime, transformers)
         },
     }
 
 
-def print_header(machine: dict[str, object], options: argparse.Namespace, nodes: dict[str, int]) -> None:
-    print(f"device: {machine['device']} ({machine['machine']})")
-    print(f"versions: {machine['versions']}; seed {options.seed}; {options.runs} runs a batch size")
+def print_header(described: dict[str, object], options: argparse.Namespace, nodes: dict[str, int]) -> None:
+    print(f"device: {described['device']} ({described['machine']})")
+    print(f"versions: {described['versions']}; seed {options.seed}; {options.runs} runs a batch size")
     print(f"model: {options.model or 'random weights'}, fp16; prompts of up to {options.length} tokens")
     print(f"nodes by provider: {nodes}\n")
     print(

@@ -31,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
+from rankserve.client.load.machine import describe_machine
 from rankserve.progress import report_on, stage, track
 from rankserve.server.scheduling.budget import EngineRoom
 from rankserve.server.scheduling.policies import Ranking
@@ -317,10 +318,7 @@ def resident_gb() -> float:
 
 
 def machine() -> str:
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores, "
-        f"{platform.python_implementation()} {platform.python_version()}"
-    )
+    return f"{describe_machine()}, {platform.python_implementation()} {platform.python_version()}"
 
 
 def show(results: dict[str, Any], rows: list[Row]) -> None:

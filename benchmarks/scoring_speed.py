@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -36,6 +35,7 @@ import tokenizers
 import torch
 import transformers
 
+from rankserve.client.load.machine import describe_machine
 from rankserve.exporter.agreement import discordant_share, kendall_tau
 from rankserve.exporter.graph import export_graph
 from rankserve.exporter.session import GraphScorer
@@ -298,7 +298,7 @@ def batch_mates(scorer: OnnxScorer, texts: list[str], apart: Scores, seed: int) 
 def machine() -> str:
     packages = (torch, transformers, onnxruntime, tokenizers, np)
     versions = ", ".join(f"{package.__name__} {package.__version__}" for package in packages)
-    return f"{platform.processor() or platform.machine()}, one core of {os.cpu_count()}; {versions}"
+    return f"{describe_machine()}; {versions}"
 
 
 def describe_lengths(lengths: list[int]) -> str:

@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rankserve.client.load.machine import describe_machine
 from rankserve.progress import report_on, stage, tell, track
 from rankserve.records.result_columns import write_run_columns
 from rankserve.records.results import RunHeader
@@ -100,7 +101,7 @@ def main() -> None:
         )
     if options.vidur and not (options.vidur / "vidur" / "simulator.py").exists():
         sys.exit(f"{options.vidur} is no checkout of Vidur (git clone https://github.com/microsoft/vidur)")
-    results: dict[str, Any] = {"machine": machine(), "settings": describe(options)}
+    results: dict[str, Any] = {"machine": describe_machine(), "settings": describe(options)}
     if options.vidur:
         results |= compare(options)
     if options.million:
@@ -427,13 +428,6 @@ def commit(checkout: Path) -> str:
         ["git", "-C", checkout, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True
     )
     return process.stdout.strip()
-
-
-def machine() -> str:
-    cpus = Path("/proc/cpuinfo")
-    lines = cpus.read_text(encoding="utf-8").splitlines() if cpus.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores {model}".strip()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ them, and keeps their scores. Needs `pip install '.[all]'` and the data folder (
 """
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.experiments.bench import DATA, OUTPUT, PAGE, Bench
 from benchmarks.experiments.page import machine, write_page, write_section
 
 from rankserve.progress import duration, report_on, tell
+from rankserve.records.cpu import available_cores
 
 # In the page's order.
 EXPERIMENTS = {
@@ -77,7 +77,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--page", type=Path, default=PAGE, help="the page that `all` and `page` write")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the requests, for a quick look")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="simulations at a time")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="simulations at a time")
     return parser.parse_args()
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.cli.torch_threads import use_available_cores
 from rankserve.progress import stage
 
 
@@ -43,6 +44,7 @@ def evaluate(
     from rankserve.records.jsonl import RecordError
     from rankserve.records.prompts import read_prompts
 
+    use_available_cores()
     try:
         with stage(f"reading {data.name}"):
             records = list(read_prompts(data, model=model, limit=limit))

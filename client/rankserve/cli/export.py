@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.cli.torch_threads import use_available_cores
 
 
 class Precision(StrEnum):
@@ -85,6 +86,7 @@ def export(
     from rankserve.records.jsonl import RecordError
     from rankserve.records.ranker_version import MODEL, RankerVersionError
 
+    use_available_cores()
     settings = ExportSettings(
         repository=repository,
         name=name,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rankserve.cli.extras import needs_extra
+from rankserve.cli.torch_threads import use_available_cores
 
 
 def train(
@@ -60,6 +61,7 @@ def _train(config: str, output: Path | None, *, resume: bool, seed: int | None, 
     from rankserve.records.jsonl import RecordError
 
     keep_freed_memory()
+    use_available_cores()
     try:
         settings = load_config(find_config(config), seed=seed)
         folder = output or Path("runs") / settings.name

@@ -431,7 +431,7 @@ def test_runs_take_no_more_memory_the_more_there_are(trace: Path, monkeypatch: p
         return evaluate(run)
 
     monkeypatch.setattr(runs, "_simulate", counted)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(runs, "available_cores", lambda: 2)
     monkeypatch.setattr(command, "evaluate", noted)
     figures("-w", trace, "-p", "fcfs", "--rate", 30, "--seeds", 12, *TIGHT)
     assert len(taken) == 12
@@ -472,7 +472,7 @@ def test_whoever_has_enough_stops_what_still_runs(monkeypatch: pytest.MonkeyPatc
 
     original = runs._simulate
     monkeypatch.setattr(runs, "_simulate", long_simulation)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(runs, "available_cores", lambda: 2)
     workload = from_trace(np.zeros(3), np.full(3, 10), np.full(3, 5))
     policies = (BUILT_IN["fcfs"](), BUILT_IN["sjf"](), BUILT_IN["mlfq"]())
     simulation = runs.Simulation(policies, find_profile("a100-llama3-8b"), SimulationSettings())

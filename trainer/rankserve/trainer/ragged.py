@@ -1,8 +1,8 @@
 """Attention among prompts of any lengths that lie one behind the other, without padding.
 
-On a CPU padding costs what tokens cost: in lists of 64 instructions it was 28 % of all that was computed
-(parts of at most 1,536 tokens). Everything but attention treats tokens alike, so all of a list's tokens go through
-a layer as one long row, and attention alone looks at each length by itself.
+On a CPU padding costs what tokens cost: in lists of 64 instructions it was 28 % of all that was computed, in
+parts of at most 1,536 tokens. Everything but attention treats tokens alike, so all of a list's tokens go
+through a layer as one long row, and attention alone looks at each length by itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class Ragged:
 
 
 def use_ragged_attention(classifier: PreTrainedModel) -> None:
-    """Makes ``ragged_states`` possible if the model is an OPT, which attends to padded batches eagerly then."""
+    """Makes ``ragged_states`` possible for an OPT, which attends to padded batches eagerly then."""
     # An OPT that drops layers is left to Hugging Face's own loop over them.
     if isinstance(classifier, OPTForSequenceClassification) and not classifier.config.layerdrop:
         classifier.set_attn_implementation(_NAME)

@@ -1,6 +1,5 @@
 """Simulations over all cores: every policy on every seed's requests, dealt to every replica."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from rankserve.cli.simulation.requests import SeededRequests
 from rankserve.cli.simulation.results import SimulatedRun, make_run
+from rankserve.records.cpu import available_cores
 from rankserve.server.compiled import COMPILED
 from rankserve.server.engines.simulated.profile import Profile
 from rankserve.server.scheduling.policies import Policy
@@ -107,7 +107,7 @@ def run_all(
             raise StoppedError("the simulation was stopped")
         on_progress(number, arrived)
 
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     with ThreadPoolExecutor(cores) as executor, closing(in_order(executor, calls(), ahead=cores)) as outcomes:
         try:
             for first in outcomes:

@@ -4,7 +4,8 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from rankserve.records.cpu import describe_cpu
 
 PACKAGES = ("rankserve", "grpcio", "protobuf", "onnxruntime", "onnxruntime-gpu")
 
@@ -21,19 +22,9 @@ def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 
 def describe_machine() -> str:
-    """For example "Linux x86_64, 2 x Intel(R) Xeon(R) CPU, 23 GiB"."""
+    """For example "Linux x86_64, 2 cores of AMD EPYC (AVX2; no AVX-512, VNNI, bf16, AMX), 23 GiB"."""
     parts = [f"{platform.system()} {platform.machine()}"]
-    parts.append(f"{os.cpu_count()} x {_cpu_model() or 'CPU'}")
+    parts.append(describe_cpu())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     parts.append(f"{memory:.0f} GiB")
     return ", ".join(parts)
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor()
-    for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
