@@ -29,8 +29,10 @@ $(BIN)/python:
 demo: .venv/.demo  ## Run the demo: a real server, a simulated LLM, FCFS against ranking
 	$(BIN)/rankserve demo
 
-test: .venv/.dev  ## Run every test
-	$(BIN)/python -m pytest
+# A process a core; a file's tests stay together, since they share servers. SEED shuffles the order within files.
+SEED ?= 0
+test: .venv/.dev  ## Run every test on all cores, in the order of SEED=0
+	$(BIN)/python -m pytest -p pytest_randomly --randomly-seed $(SEED) --numprocesses auto --dist loadfile --durations 20
 
 MINUTES ?= 10
 fuzz: .venv/.dev  ## Search for faults at random, for MINUTES=10, on every core
