@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from rankserve.trainer.model import RankerModel, RankerModelError
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.synthetic import generate
 from rankserve.trainer.training import run
+from rankserve.trainer.training.listwise_trainer import ListwiseTrainer
+from rankserve.trainer.training.precision import choose_precision
 from rankserve.trainer.training.run import train
 from rankserve.trainer.training.run_folder import RunError, RunFolder
 
@@ -136,7 +139,8 @@ def test_a_resumed_run_keeps_its_precision(
     config, told = tiny_config(data, optimisation={"epochs": 1}), list[str]()
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: {"fp32": 9.0, "bf16": 1.0}))
+    slow, fast = {"fp32": 1.0, "bf16": 9.0}, {"fp32": 9.0, "bf16": 1.0}
+    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: fast))
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -146,7 +150,7 @@ def test_a_resumed_run_keeps_its_precision(
         with pytest.raises(KeyboardInterrupt):
             train(config, folder.path, baselines=False, progress=silent)
     assert folder.begun_with() == "bf16"
-    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: {"fp32": 1.0, "bf16": 9.0}))
+    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: slow))
     metrics = train(config, folder.path, resume=True, baselines=False, progress=told.append)
     assert metrics["training"]["precision"]["used"] == "bf16"
     assert any("9.0 times slower than fp32" in line for line in told)
