@@ -5,11 +5,13 @@
 Writes a line for every callback into FILE at the end: when it began, as Unix time, and its seconds.
 """
 
+import os
 import sys
 import time
 from array import array
 from asyncio import events
 from pathlib import Path
+from typing import NoReturn
 
 
 def main() -> None:
@@ -26,11 +28,22 @@ def main() -> None:
     events.Handle._run = timed  # type: ignore[method-assign, assignment]
     from rankserve.cli.main import app
 
+    def write() -> None:
+        with target.open("w") as file:
+            file.writelines(f"{when} {seconds}\n" for when, seconds in zip(began, held, strict=False))
+
+    exit_at_once = os._exit
+
+    def write_and_exit(status: int) -> NoReturn:
+        write()
+        exit_at_once(status)
+
+    # A server whose scoring thread still runs ends this way.
+    os._exit = write_and_exit
     try:
         app()
     finally:
-        with target.open("w") as file:
-            file.writelines(f"{when} {seconds}\n" for when, seconds in zip(began, held, strict=False))
+        write()
 
 
 def longest_holds_s(file: Path, since: float, until: float) -> list[float]:

@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from rankserve.trainer.model import RankerModel, RankerModelError
 from rankserve.trainer.scoring import score_encoded
 from rankserve.trainer.synthetic import generate
 from rankserve.trainer.training import run
+from rankserve.trainer.training.listwise_trainer import ListwiseTrainer
+from rankserve.trainer.training.precision import choose_precision
 from rankserve.trainer.training.run import train
 from rankserve.trainer.training.run_folder import RunError, RunFolder
 
@@ -117,6 +120,37 @@ def test_training_learns_and_reports(finished: tuple[Path, dict[str, Any], list[
             "baseline_prompt_length",
         } <= set(figures)
     assert json.loads((folder / "metrics.json").read_text()) == metrics
+
+
+def test_the_precision_is_chosen_told_and_kept(finished: tuple[Path, dict[str, Any], list[str]]) -> None:
+    folder, metrics, lines = finished
+    choice = metrics["training"]["precision"]
+    assert (choice["asked"], choice["warning"]) == ("auto", "")
+    assert lines[0] == f"precision {choice['used']} (asked for: auto): {choice['why']}"
+    assert json.loads((folder / "config.json").read_text())["precision"] == choice["used"]
+
+
+def test_a_resumed_run_keeps_its_precision(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, told = tiny_config(data, optimisation={"epochs": 1}), list[str]()
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    slow, fast = {"fp32": 1.0, "bf16": 9.0}, {"fp32": 9.0, "bf16": 1.0}
+    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: fast))
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(ListwiseTrainer, "run", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, folder.path, baselines=False, progress=silent)
+    assert folder.begun_with() == "bf16"
+    monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: slow))
+    metrics = train(config, folder.path, resume=True, baselines=False, progress=told.append)
+    assert metrics["training"]["precision"]["used"] == "bf16"
+    assert any("9.0 times slower than fp32" in line for line in told)
 
 
 def test_the_run_folder_is_what_the_exporter_expects(
