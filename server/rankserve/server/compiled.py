@@ -7,10 +7,10 @@ only slower.
 import hashlib
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property, update_wrapper
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -18,29 +18,49 @@ _R = TypeVar("_R")
 COMPILED = find_spec("numba") is not None
 
 
-def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The function, compiled on its first call and cached on disk. It must not touch Python objects.
+class compiled(Generic[_P, _R]):  # noqa: N801 - a decorator
+    """A function that can be compiled. It must not touch Python objects.
 
-    It runs without the interpreter's lock, so several threads use several cores.
+    Called, it runs as it is written: servers, which call few of them and seldom, need no compiler. What
+    `machine_code` calls is machine code too.
     """
-    if not COMPILED:
-        return function
-    from numba import config as numba_config
-    from numba import njit
 
-    # Its settings have no types.
-    config: Any = numba_config
-    folder = _cache_folder()
-    before = config.CACHE_DIR
-    config.CACHE_DIR = folder
-    try:
-        # A call that is not inlined counts the references of every array it passes: most of the time.
-        machine_code: Callable[_P, _R] = njit(
-            cache=bool(folder), nogil=True, forceinline=True, error_model="numpy"
-        )(function)
-    finally:
-        config.CACHE_DIR = before
-    return machine_code
+    def __init__(self, function: Callable[_P, _R]) -> None:
+        self._function = function
+        update_wrapper(self, function)
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return self._function(*args, **kwargs)
+
+    @cached_property
+    def machine_code(self) -> Callable[_P, _R]:
+        """The function, compiled on its first call and cached on disk; without numba, as it is written.
+
+        It runs without the interpreter's lock, so several threads use several cores.
+        """
+        if not COMPILED:
+            return self._function
+        from numba import config as numba_config
+        from numba import njit
+
+        # Its settings have no types.
+        config: Any = numba_config
+        folder = _cache_folder()
+        before = config.CACHE_DIR
+        config.CACHE_DIR = folder
+        try:
+            # A call that is not inlined counts the references of every array it passes: most of the time.
+            machine_code: Callable[_P, _R] = njit(
+                cache=bool(folder), nogil=True, forceinline=True, error_model="numpy"
+            )(self._function)
+        finally:
+            config.CACHE_DIR = before
+        return machine_code
+
+    @property
+    def _numba_type_(self) -> object:
+        """What numba takes it for where compiled code calls it."""
+        return self.machine_code._numba_type_  # type: ignore[attr-defined]
 
 
 @cache
