@@ -264,7 +264,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
     write(extra=0)
     folder = RunFolder(tmp_path / "run")
     load_sources(config, folder.data)
-    folder.begin(config, data_digest(folder.data))
+    folder.begin(config, data_digest(folder.data), "fp32")
     write(extra=1)
     with pytest.raises(RunError, match="data changed"):
         train(config, tmp_path / "run", resume=True, progress=silent)
