@@ -109,6 +109,7 @@ def config_of(tmp_path: Path, name: str, sources: dict[str, Path], **sections: A
             ],
             "model": {
                 "max_length": 32,
+                "dropout": 0.0,
                 "mini": {"layers": 1, "hidden_size": 32, "heads": 2, "vocabulary": 400},
             },
             "loss": {"name": "ranknet"},

@@ -148,7 +148,7 @@ def _by_group(states: Tensor, groups: Sequence[tuple[int, int]]) -> Iterator[Ten
     """[1, heads, tokens, head size] as [prompts, heads, length, head size] of each group."""
     of_groups = torch.split(states[0], [prompts * length for prompts, length in groups], dim=1)
     for group, of_group in zip(groups, of_groups, strict=True):
-        yield of_group.reshape(len(of_group), *group, -1).transpose(0, 1)
+        yield torch.unflatten(of_group, 1, group).transpose(0, 1)
 
 
 AttentionInterface.register(_NAME, _attention)
