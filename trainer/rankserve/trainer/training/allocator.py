@@ -10,8 +10,7 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> None:
     """Makes glibc keep freed blocks for this process's next use; other C libraries stay as they are.
 
-    By default it gives large ones back to the system, which clears each page anew: a tenth of the time of a
-    training step on a CPU.
+    By default it gives large ones back to the system, which clears each page anew.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
