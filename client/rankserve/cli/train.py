@@ -53,14 +53,12 @@ def _train(config: str, output: Path | None, *, resume: bool, seed: int | None, 
         from rankserve.trainer.data.loading import DataError
         from rankserve.trainer.model import RankerModelError
         from rankserve.trainer.recipes import find_config
-        from rankserve.trainer.training.allocator import keep_freed_memory
         from rankserve.trainer.training.distributed import PeerError, is_first_process
         from rankserve.trainer.training.run import train as run_training
         from rankserve.trainer.training.run_folder import RunError
 
     from rankserve.records.jsonl import RecordError
 
-    keep_freed_memory()
     use_available_cores()
     try:
         settings = load_config(find_config(config), seed=seed)
