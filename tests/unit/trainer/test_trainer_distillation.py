@@ -109,6 +109,7 @@ def config_of(tmp_path: Path, name: str, sources: dict[str, Path], **sections: A
             ],
             "model": {
                 "max_length": 32,
+                "dropout": 0.0,
                 "mini": {"layers": 1, "hidden_size": 32, "heads": 2, "vocabulary": 400},
             },
             "loss": {"name": "ranknet"},
@@ -133,7 +134,8 @@ def test_a_student_learns_the_teachers_order_and_no_lengths_of_auxiliary_sources
     metrics = train(student, tmp_path / "student")
     prompts = [record.prompt for record in read_prompts(misleading)]
     taught, learned = (TrainedRanker.load(tmp_path / run).score(prompts) for run in ("teacher", "student"))
-    assert kendall_tau(learned, -taught) > 0.8
+    # Prompts of one length differ by rounding alone, and have no order to learn.
+    assert kendall_tau(learned.round(1), -taught.round(1)) > 0.8
     assert metrics["test"]["kendall_tau"] > 0.5
     assert not np.array_equal(taught, learned)
 

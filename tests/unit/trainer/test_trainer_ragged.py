@@ -1,6 +1,7 @@
 """Prompts one behind the other, without padding, are scored and learned from as padded ones are."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,8 @@ def test_no_padding_goes_through_the_layers() -> None:
     model = a_ranker()
     use_ragged_attention(model.classifier)
     tokens: list[int] = []
-    for layer in model.classifier.base_model.decoder.layers:
+    decoder: Any = model.classifier.base_model.decoder
+    for layer in decoder.layers:
         layer.register_forward_hook(lambda _module, given, _answer: tokens.append(given[0].shape[1]))
     model.pooled([pad(ROWS[:3], 1), pad(ROWS[3:], 1)])
     # The top layer is asked about each prompt's last token alone.

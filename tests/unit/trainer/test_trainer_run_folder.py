@@ -54,7 +54,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     config = config_for(tmp_path)
     folder = RunFolder(tmp_path / "run")
     (folder.checkpoints.path / "checkpoint-10").mkdir(parents=True)
-    folder.begin(config, "")
+    folder.begin(config, "", "fp32")
     with folder.held(), pytest.raises(RunError, match="another process trains"):
         train(config, folder.path, resume=True)
     assert (folder.checkpoints.path / "checkpoint-10").is_dir(), "which the other may be writing"

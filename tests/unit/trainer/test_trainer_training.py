@@ -145,10 +145,11 @@ def test_a_resumed_run_keeps_its_precision(
     with monkeypatch.context() as interrupted:
         interrupted.setattr(ListwiseTrainer, "run", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(config, folder.path, baselines=False, progress=silent)
+            train(config, folder.path, baselines=False)
     assert folder.begun_with() == "bf16"
     monkeypatch.setattr(run, "choose_precision", partial(choose_precision, timing=lambda: slow))
-    metrics = train(config, folder.path, resume=True, baselines=False, progress=told.append)
+    with report_to(Lines(told.append)):
+        metrics = train(config, folder.path, resume=True, baselines=False)
     assert metrics["training"]["precision"]["used"] == "bf16"
     assert any("9.0 times slower than fp32" in line for line in told)
 
@@ -264,7 +265,7 @@ def test_a_run_whose_data_changed_is_not_resumed(tmp_path: Path) -> None:
     write(extra=0)
     folder = RunFolder(tmp_path / "run")
     load_sources(config, folder.data)
-    folder.begin(config, data_digest(folder.data))
+    folder.begin(config, data_digest(folder.data), "fp32")
     write(extra=1)
     with pytest.raises(RunError, match="data changed"):
         train(config, tmp_path / "run", resume=True)

@@ -166,7 +166,9 @@ class RankerModel(nn.Module):
             if self.pooling == "native":
                 return ragged_states(self.classifier, ragged, only_last=True)
             states = ragged_states(self.classifier, ragged, only_last=False)
-            return torch.stack([prompt.mean(dim=0) for prompt in states.split(ragged.lengths.tolist())])
+            return torch.stack(
+                [prompt.mean(dim=0) for prompt in torch.split(states, ragged.lengths.tolist())]
+            )
         table = self.classifier.get_input_embeddings()
         embedded = table(torch.cat([input_ids.flatten() for input_ids, _ in aligned]))
         of_part = embedded.split([input_ids.numel() for input_ids, _ in aligned])

@@ -72,7 +72,8 @@ def ragged_states(classifier: PreTrainedModel, ragged: Ragged, *, only_last: boo
     Returns:
         [prompts, hidden] with ``only_last``, else [tokens, hidden].
     """
-    decoder = classifier.base_model.decoder
+    # Hugging Face's modules have no types.
+    decoder: Any = classifier.base_model.decoder
     states: Tensor = decoder.embed_tokens(ragged.input_ids[None])
     if decoder.project_in is not None:
         states = decoder.project_in(states)
@@ -124,7 +125,7 @@ def _attention(
     Query is [1, heads, tokens or prompts, head size], key and value are [1, heads, tokens, head size].
     """
     if groups is None:
-        padded: tuple[Tensor, Tensor | None] = eager_attention_forward(  # type: ignore[no-untyped-call]
+        padded: tuple[Tensor, Tensor | None] = eager_attention_forward(
             module, query, key, value, attention_mask, scaling, dropout, **kwargs
         )
         return padded
@@ -145,9 +146,9 @@ def _attention(
 
 def _by_group(states: Tensor, groups: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
     """[1, heads, tokens, head size] as [prompts, heads, length, head size] of each group."""
-    of_groups = states[0].split([prompts * length for prompts, length in groups], dim=1)
+    of_groups = torch.split(states[0], [prompts * length for prompts, length in groups], dim=1)
     for group, of_group in zip(groups, of_groups, strict=True):
-        yield of_group.unflatten(1, group).transpose(0, 1)
+        yield torch.unflatten(of_group, 1, group).transpose(0, 1)
 
 
 AttentionInterface.register(_NAME, _attention)

@@ -44,7 +44,9 @@ def simulate(
     books = make_books(columns, policy, options, settings, timeline)
     arrived, total = 0, len(columns)
     while arrived < total:
-        why, arrived = run.machine_code(books, options, profile.step_times, arrived, arrived + _PROGRESS_EVERY)
+        why, arrived = run.machine_code(
+            books, options, profile.step_times, arrived, arrived + _PROGRESS_EVERY
+        )
         if why != layout.DONE:
             raise RuntimeError("a request that fits did not start in an empty engine")
         if on_progress is not None:
