@@ -73,7 +73,8 @@ async def serve_some(address: str) -> History:
 
 @pytest.fixture(scope="module")
 def server(start_module_server: StartServer) -> ServerProcess:
-    options = ("--replay", "--time-scale", "20", "--policy", "ranking", "--operations-port", "0")
+    # The LLM is slow enough for prompts to be scored before they are answered, on a busy machine too.
+    options = ("--replay", "--gather-ms", "500", "--policy", "ranking", "--operations-port", "0")
     return start_module_server(*options)
 
 
