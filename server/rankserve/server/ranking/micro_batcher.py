@@ -51,6 +51,7 @@ class MicroBatcher:
         self._singles: OrderedDict[Waiter, str] = OrderedDict()
         self._deadlines: deque[tuple[float, Waiter]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._refusals = 0
         self._chunks: deque[list[tuple[Waiter, str]]] = deque()
         self._running: list[Waiter] = []
         self._busy_since: float | None = None
@@ -145,7 +146,10 @@ class MicroBatcher:
         if self._hangs(now_s):
             return ScoringError("the ranker hangs", FailureKind.STUCK)
         if len(self._singles) >= self._max_pending:
-            self._singles = OrderedDict((w, text) for w, text in self._singles.items() if not w.done())
+            # Looking for those that gave up takes a walk through all: not again for each that is refused.
+            if self._refusals % max(1, self._max_pending // 16) == 0:
+                self._singles = OrderedDict((w, text) for w, text in self._singles.items() if not w.done())
+            self._refusals += 1
             if len(self._singles) >= self._max_pending:
                 return ScoringError("too many prompts wait for a score", FailureKind.OVERLOADED)
         return None
