@@ -124,7 +124,7 @@ import json
 from test_server_engines_step_time import measured
 from rankserve.server.engines.simulated.step_time import step_ms
 steps = [(p, 50 * p, 20 * p, n, 333 * n, 400, n + 1) for p in (0, 7, 40, 90) for n in (0, 1, 3, 12) if p + n]
-print(json.dumps([step_ms(measured(3, 0.01, 1e-4), *step) for step in steps]))
+print(json.dumps([step_ms.machine_code(measured(3, 0.01, 1e-4), *step) for step in steps]))
 """
 
 
